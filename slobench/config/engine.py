@@ -1,0 +1,42 @@
+"""Parameters of the simulated continuous-batching engine (metrics.md §9)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from slobench.config.base import Model
+
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class StepTime(Model):
+    """Iteration time in ms: base + token·new + kv·cached + sequence·running + attention·Σ chunk·context."""
+
+    base_ms: NonNegative = 6.0
+    token_ms: NonNegative = 0.035
+    kv_token_ms: NonNegative = 4.5e-5
+    sequence_ms: NonNegative = 0.02
+    attention_ms: NonNegative = 0.0
+    noise_cv: Annotated[float, Field(ge=0, le=2)] = 0.05
+    """Coefficient of variation of the lognormal noise on each iteration; 0: none."""
+
+
+class Engine(Model):
+    """One engine: how long a step takes, how many may run, what the cache holds."""
+
+    step: StepTime = StepTime()
+    max_num_seqs: Annotated[int, Field(ge=1)] = 256
+    max_num_batched_tokens: Annotated[int, Field(ge=1)] = 2048
+    chunked_prefill: bool = True
+    kv_tokens: Annotated[int, Field(ge=1)] = 400_000
+    """Tokens that the KV cache holds."""
+    admission: Literal["reserve", "preempt"] = "preempt"
+    """reserve: prompt + output are reserved at admission; preempt: grow, and preempt the newest when full."""
+    block_tokens: Annotated[int, Field(ge=1)] = 16
+    prefix_cache: bool = True
+    policy: Literal["fcfs", "priority"] = "fcfs"
+    max_model_len: Annotated[int, Field(ge=2)] = 32_768
+    vocab: Annotated[int, Field(ge=256)] = 128_000
+    seed: int = 0

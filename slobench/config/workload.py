@@ -1,0 +1,190 @@
+"""A workload: classes of requests, each with arrivals and lengths, and how long to offer them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from slobench.config.base import DurationNs, Model
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Tokens = Annotated[int, Field(ge=1, le=10_000_000)]
+
+
+class Constant(Model):
+    """Evenly spaced arrivals."""
+
+    process: Literal["constant"] = "constant"
+    rate: Positive
+    """Offered load, requests/s."""
+
+
+class Poisson(Model):
+    """Memoryless arrivals, exact: gaps are never rescaled to hit the nominal rate."""
+
+    process: Literal["poisson"] = "poisson"
+    rate: Positive
+    """Offered load, requests/s."""
+
+
+class Gamma(Model):
+    """Renewal arrivals with gamma gaps: cv 0 is constant, 1 Poisson, above 1 bursty."""
+
+    process: Literal["gamma"] = "gamma"
+    rate: Positive
+    """Offered load, requests/s."""
+    cv: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 1.0
+    """Coefficient of variation of the gaps."""
+
+
+class Burst(Model):
+    """All requests at once, at the start."""
+
+    process: Literal["burst"] = "burst"
+
+
+Arrivals = Annotated[Constant | Poisson | Gamma | Burst, Field(discriminator="process")]
+
+
+class ConstantLength(Model):
+    """The same length for every request."""
+
+    dist: Literal["constant"] = "constant"
+    value: Tokens
+
+
+class UniformLength(Model):
+    """Integers from low to high, both included."""
+
+    dist: Literal["uniform"] = "uniform"
+    low: Tokens
+    high: Tokens
+
+    @model_validator(mode="after")
+    def _ordered(self) -> UniformLength:
+        if self.low > self.high:
+            raise ValueError(f"low ({self.low}) is above high ({self.high})")
+        return self
+
+
+class _Clipped(Model):
+    min: Tokens = 1
+    max: Tokens | None = None
+
+    @model_validator(mode="after")
+    def _min_below_max(self) -> _Clipped:
+        if self.max is not None and self.min > self.max:
+            raise ValueError(f"min ({self.min}) is above max ({self.max})")
+        return self
+
+
+class NormalLength(_Clipped):
+    """Normal, rounded, then clipped to [min, max]; mean and std are those before clipping."""
+
+    dist: Literal["normal"] = "normal"
+    mean: Positive
+    std: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class LognormalLength(_Clipped):
+    """Lognormal, rounded, then clipped to [min, max]; mean is that before clipping."""
+
+    dist: Literal["lognormal"] = "lognormal"
+    mean: Positive
+    sigma: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
+    """Standard deviation of the logarithm."""
+
+
+class EmpiricalLength(Model):
+    """Drawn with replacement from a list."""
+
+    dist: Literal["empirical"] = "empirical"
+    values: Annotated[tuple[Tokens, ...], Field(min_length=1)]
+
+
+Lengths = Annotated[
+    ConstantLength | UniformLength | NormalLength | LognormalLength | EmpiricalLength,
+    Field(discriminator="dist"),
+]
+
+
+class RequestClass(Model):
+    """One kind of request: when it arrives, how long it is, what it may ask of the server."""
+
+    arrivals: Arrivals | None = None
+    """When requests arrive; null where the loop is closed."""
+    share: Positive = 1.0
+    """Weight of the class among the requests of a closed loop."""
+    input_tokens: Lengths
+    output_tokens: Lengths
+    priority: int | None = None
+    """Body field `priority` (vLLM: lower is more urgent); null sends none."""
+    shared_prefix_tokens: Annotated[int, Field(ge=0)] = 0
+    """Tokens at the start of every prompt of the class that are the same; 0: no shared block."""
+
+
+class OpenLoop(Model):
+    """Requests are sent when the plan says, whatever the server does."""
+
+    mode: Literal["open"] = "open"
+    max_in_flight: Annotated[int, Field(ge=1)] = 100_000
+    """Safety stop: an arrival above it is `dropped` and the run is invalid."""
+
+
+class ClosedLoop(Model):
+    """N users, each sending its next request when the last one ended."""
+
+    mode: Literal["closed"] = "closed"
+    users: Annotated[int, Field(ge=1, le=1_000_000)]
+    think_time: DurationNs = 0
+
+
+Loop = Annotated[OpenLoop | ClosedLoop, Field(discriminator="mode")]
+
+
+class Drain(Model):
+    """What happens to requests in flight when the last one that counts was offered."""
+
+    mode: Literal["wait", "cut", "grace"] = "wait"
+    grace: DurationNs = 30 * 10**9
+    """How long replies may still take (mode grace), and how long a run by duration goes on offering."""
+
+
+class Workload(Model):
+    """What is offered: classes of requests, and for how long.
+
+    The order of `classes` is part of the plan (class codes and seeds follow the names, codes the order).
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    about: str = ""
+    """Whom the traffic resembles."""
+    source: str = ""
+    """Where the parameters come from."""
+    loop: Loop = OpenLoop()
+    classes: Annotated[dict[str, RequestClass], Field(min_length=1)]
+    requests: Annotated[int, Field(ge=1)] | None = None
+    """Number of planned requests over all classes, warm-up included."""
+    duration: Annotated[DurationNs, Field(gt=0)] | None = None
+    """Length of the offer, warm-up included; either this or `requests`."""
+    warmup: DurationNs | None = None
+    """Shortest warm-up asked for; evaluation may take more (docs/metrics.md, Window)."""
+    drain: Drain = Drain()
+    slo: tuple[str, ...] = ()
+    """SLO clauses, e.g. `ttft<500ms`, `tpot<50ms`, `attainment>=99%`, `class=chat ttft<1s`."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Workload:
+        if (self.requests is None) == (self.duration is None):
+            raise ValueError("expected exactly one of `requests` and `duration`")
+        for name, spec in self.classes.items():
+            if self.loop.mode == "open" and spec.arrivals is None:
+                raise ValueError(f"class {name}: an open loop needs `arrivals`, e.g. {{process: poisson, rate: 5}}")
+            if self.loop.mode == "closed" and spec.arrivals is not None:
+                raise ValueError(f"class {name}: a closed loop has no `arrivals`; its load follows from `loop.users`")
+            if isinstance(spec.arrivals, Burst) and self.requests is None:
+                raise ValueError(f"class {name}: a burst needs `requests`, not `duration`")
+        if self.loop.mode == "closed" and self.requests is not None and self.requests < self.loop.users:
+            raise ValueError(f"{self.requests} requests are too few for {self.loop.users} users; at least one each")
+        return self

@@ -1,0 +1,151 @@
+"""The columns of every record file, in order; columns are added, never renamed (design: Files)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+VERSION = 1
+NULL = -(2**63)
+"""What stands for "never seen" in the int64 buffers of the spool; null in every file that others read."""
+
+Columns = Mapping[str, NDArray[Any]]
+"""Columns by name, of one length. Numbers that can be null are float64 with NaN (ns are exact up to
+104 days); strings are numpy str arrays with "" for null."""
+
+_TIMES = (
+    "scheduled_ns started_ns connected_ns sent_ns headers_ns "
+    "first_token_ns first_output_ns last_token_ns end_ns"
+).split()
+_COUNTS = "input_tokens output_tokens reasoning_tokens cached_tokens first_chunk_tokens chunks reads".split()
+DERIVED = "ttft_s ttfo_s tpot_s e2e_s ttft_sent_s e2e_sent_s send_lag_s max_gap_s".split()
+
+PLAN = pa.schema(
+    [
+        pa.field("index", pa.int64(), nullable=False),
+        pa.field("scheduled_ns", pa.int64()),  # null where the loop is closed
+        pa.field("class", pa.dictionary(pa.int32(), pa.string()), nullable=False),
+        pa.field("session", pa.int64(), nullable=False),
+        pa.field("turn", pa.int32(), nullable=False),
+        pa.field("prompt", pa.int64(), nullable=False),  # prompt ref: what the prompt is made from
+        pa.field("input_tokens", pa.int64(), nullable=False),
+        pa.field("output_tokens", pa.int64(), nullable=False),
+        pa.field("priority", pa.int64()),
+    ],
+    metadata={"slobench.schema": str(VERSION)},
+)
+
+REQUESTS = pa.schema(
+    [
+        ("index", pa.int64()),
+        ("class", pa.string()),
+        ("session", pa.int64()),
+        ("turn", pa.int32()),
+        ("worker", pa.int32()),
+        ("backend", pa.string()),
+        ("phase", pa.string()),
+        *((name, pa.int64()) for name in _TIMES),
+        ("input_tokens_planned", pa.int64()),
+        ("output_tokens_planned", pa.int64()),
+        *((name, pa.int64()) for name in _COUNTS),
+        ("tokens_source", pa.string()),
+        ("priority", pa.int64()),
+        ("outcome", pa.string()),
+        ("http_status", pa.int32()),
+        ("error", pa.string()),
+        ("finish_reason", pa.string()),
+        ("connection_new", pa.bool_()),
+        ("reconnects", pa.int32()),
+        ("receive_lag_max_ns", pa.int64()),
+        ("first_token_error_ns", pa.int64()),
+        *((name, pa.float64()) for name in DERIVED),
+        ("slo_met", pa.bool_()),
+    ],
+    metadata={"slobench.schema": str(VERSION)},
+)
+
+CHUNKS = pa.schema(
+    [
+        pa.field("index", pa.int64(), nullable=False),
+        pa.field("t_ns", pa.int64(), nullable=False),
+        pa.field("tokens", pa.int64()),
+        pa.field("bytes", pa.int64(), nullable=False),
+        pa.field("channel", pa.dictionary(pa.int8(), pa.string()), nullable=False),
+        pa.field("lag_ns", pa.int64(), nullable=False),
+        pa.field("coalesced", pa.bool_(), nullable=False),
+    ],
+    metadata={"slobench.schema": str(VERSION)},
+)
+
+TELEMETRY = pa.schema(
+    [
+        ("t_ns", pa.int64()),
+        ("source", pa.string()),
+        ("name", pa.string()),
+        ("labels", pa.string()),
+        ("value", pa.float64()),
+    ],
+    metadata={"slobench.schema": str(VERSION)},
+)
+
+# The spool: what a worker appends, buffer by buffer ("q" int64, "d" float64, "b" int8; str: Python strings).
+SPOOL_STARTS = {"index": "q", "scheduled_ns": "q", "started_ns": "q"}
+SPOOL_CHUNKS = {
+    "index": "q", "t_ns": "q", "tokens": "q", "bytes": "q", "channel": "b", "lag_ns": "q", "coalesced": "b",
+}  # fmt: skip
+SPOOL_REQUESTS = {
+    "index": "q",
+    **dict.fromkeys(_TIMES, "q"),
+    **dict.fromkeys(_COUNTS, "q"),
+    "tokens_source": "b",  # code in TokensSource order, -1 null
+    "outcome": "b",  # code in names.OUTCOMES
+    "http_status": "q",
+    "error": "str",
+    "finish_reason": "str",
+    "connection_new": "b",  # 0, 1, -1 null
+    "reconnects": "q",
+    "receive_lag_max_ns": "q",
+    "first_token_error_ns": "q",
+}
+SPOOL_TELEMETRY = {"t_ns": "q", "name": "b", "value": "d"}
+
+WORKER_METRICS = (
+    "heartbeat_overshoot_ns",  # how late a 5 ms timer fired, each
+    "cpu_s",  # process CPU seconds so far
+    "gc_pause_ns",  # one garbage collection, each
+    "throttled_s",  # cgroup throttled time so far
+    "steal_share",  # host CPU stolen since the last sample
+    "open_fds",
+    "fd_limit",
+    "in_flight",
+    "clock_steps",  # reads whose kernel stamp was not believable, so far
+    "unstamped_reads",  # so far
+    "reads",  # so far
+    "decode_backlog_bytes",
+)
+"""Names of worker telemetry by code; source is `worker-K`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """All that a run recorded: a row for each planned request, each token event, each telemetry sample.
+
+    requests: sorted by index, the columns of REQUESTS that are not derived (no phase, no slo_met).
+    chunks: sorted by index then t_ns; channel is the int8 code in names.CHANNELS, tokens float64.
+    telemetry: the columns of TELEMETRY.
+    """
+
+    requests: Columns
+    chunks: Columns
+    telemetry: Columns
+
+
+def empty(schema: Mapping[str, str]) -> dict[str, NDArray[np.generic]]:
+    """No rows of a spool stream."""
+    kinds = {"q": np.int64, "d": np.float64, "b": np.int8, "str": np.str_}
+    return {name: np.empty(0, dtype=kinds[kind]) for name, kind in schema.items()}
