@@ -19,8 +19,7 @@ Columns = Mapping[str, NDArray[Any]]
 104 days); strings are numpy str arrays with "" for null."""
 
 _TIMES = (
-    "scheduled_ns started_ns connected_ns sent_ns headers_ns "
-    "first_token_ns first_output_ns last_token_ns end_ns"
+    "scheduled_ns started_ns connected_ns sent_ns headers_ns first_token_ns first_output_ns last_token_ns end_ns"
 ).split()
 _COUNTS = "input_tokens output_tokens reasoning_tokens cached_tokens first_chunk_tokens chunks reads".split()
 DERIVED = "ttft_s ttfo_s tpot_s e2e_s ttft_sent_s e2e_sent_s send_lag_s max_gap_s".split()

@@ -1,0 +1,1 @@
+"""What a run recorded, and the files it is kept in."""
