@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
 
 from slobench.errors import ConfigError
-from slobench.units import parse_duration_ns
+from slobench.units import format_duration_ns, parse_duration_ns
 
 
 class Model(BaseModel):
@@ -18,7 +18,7 @@ class Model(BaseModel):
 
 def _duration_ns(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError("expected a duration such as 500ms, 30s, 2m")
+        raise ValueError("expected a duration such as 500ms, 30s, 2m")  # noqa: TRY004 (pydantic takes no TypeError)
     try:
         return parse_duration_ns(value)
     except ConfigError as error:
@@ -28,6 +28,8 @@ def _duration_ns(value: object) -> int:
 DurationNs = Annotated[
     int,
     BeforeValidator(_duration_ns),
+    # A bare number would be read back as seconds: in JSON and YAML a duration is text.
+    PlainSerializer(format_duration_ns, return_type=str, when_used="json"),
     WithJsonSchema(
         {
             "anyOf": [

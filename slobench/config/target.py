@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from slobench.config.base import DurationNs, Model
 from slobench.config.engine import Engine
 
 S = 10**9
+PositiveDurationNs = Annotated[DurationNs, Field(gt=0)]
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, token
+_HEADER_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")  # no line end: it would start another header
 
 
 class Timeouts(Model):
     """Each its own outcome; null: none."""
 
-    connect: DurationNs | None = 10 * S
-    first_token: DurationNs | None = None
-    idle: DurationNs | None = None
-    total: DurationNs | None = None
+    connect: PositiveDurationNs | None = 10 * S
+    first_token: PositiveDurationNs | None = None
+    idle: PositiveDurationNs | None = None
+    total: PositiveDurationNs | None = None
     """null: max(10 × E2E limit, 120 s)."""
 
 
@@ -62,7 +68,40 @@ class Talk(Model):
             raise ValueError("proxy needs transport: aiohttp")
         if self.api_key_env and self.api_key_file:
             raise ValueError("expected at most one of api_key_env and api_key_file")
+        for name, value in self.headers.items():
+            if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value) or not value.isascii():
+                raise ValueError(f"header {name!r} cannot be sent: expected an HTTP name, and ASCII text on one line")
         return self
+
+
+def _over(**defaults: object) -> BeforeValidator:
+    """Let a `talk` section change single keys of a target's own defaults, and keep the others."""
+
+    def merge(given: object) -> object:
+        if not isinstance(given, Mapping):
+            return given
+        takes_ids = given.get("api", "completions") == "completions"
+        return {**{key: value for key, value in defaults.items() if takes_ids or key != "token_ids"}, **given}
+
+    return BeforeValidator(merge)
+
+
+def _base_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"not a URL: {error}") from None
+    if not parts.hostname or port == 0 or re.search(r"[\s\x00-\x1f\x7f]", url):
+        raise ValueError("expected scheme://host[:port][/prefix]")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError("expected scheme://host[:port][/prefix]; a key belongs in talk.api_key_env")
+    return url.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+_SIM_TALK = {"token_ids": (100, 4000), "forces_length": True}
+_VLLM_TALK = {**_SIM_TALK, "return_token_ids": True, "cache_salt": True}
+BaseUrl = Annotated[str, Field(pattern=r"^https?://"), AfterValidator(_base_url)]
 
 
 class SimTarget(Model):
@@ -71,7 +110,7 @@ class SimTarget(Model):
     kind: Literal["sim"]
     about: str = ""
     engine: Engine = Engine()
-    talk: Talk = Talk(token_ids=(100, 4000), forces_length=True)
+    talk: Annotated[Talk, _over(**_SIM_TALK)] = Talk(token_ids=(100, 4000), forces_length=True)
 
 
 class RemoteTarget(Model):
@@ -79,7 +118,8 @@ class RemoteTarget(Model):
 
     kind: Literal["remote"]
     about: str = ""
-    url: Annotated[str, Field(pattern=r"^https?://")]
+    url: BaseUrl
+    """scheme://host[:port][/prefix]; a /v1 at its end is left out."""
     talk: Talk = Talk()
 
 
@@ -97,9 +137,11 @@ class VllmTarget(Model):
     environ: dict[str, str] = Field(default_factory=dict)
     port: Annotated[int, Field(ge=0, le=65535)] = 0
     """0: a free one."""
-    ready_timeout: DurationNs = 600 * S
-    stop_timeout: DurationNs = 20 * S
-    talk: Talk = Talk(token_ids=(100, 4000), forces_length=True, return_token_ids=True, cache_salt=True)
+    ready_timeout: PositiveDurationNs = 600 * S
+    stop_timeout: PositiveDurationNs = 20 * S
+    talk: Annotated[Talk, _over(**_VLLM_TALK)] = Talk(
+        token_ids=(100, 4000), forces_length=True, return_token_ids=True, cache_salt=True
+    )
 
 
 class CommandTarget(Model):
@@ -112,8 +154,8 @@ class CommandTarget(Model):
     environ: dict[str, str] = Field(default_factory=dict)
     port: Annotated[int, Field(ge=0, le=65535)] = 0
     ready_path: str = "/health"
-    ready_timeout: DurationNs = 300 * S
-    stop_timeout: DurationNs = 20 * S
+    ready_timeout: PositiveDurationNs = 300 * S
+    stop_timeout: PositiveDurationNs = 20 * S
     talk: Talk = Talk()
 
 

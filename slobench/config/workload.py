@@ -9,14 +9,19 @@ from pydantic import Field, model_validator
 from slobench.config.base import DurationNs, Model
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=1e-6, le=1e6, allow_inf_nan=False)]
 Tokens = Annotated[int, Field(ge=1, le=10_000_000)]
+MeanTokens = Annotated[float, Field(gt=0, le=10_000_000, allow_inf_nan=False)]
+ClassName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+
+MAX_REQUESTS = 50_000_000  # a plan is held in memory: 60 bytes a row
 
 
 class Constant(Model):
     """Evenly spaced arrivals."""
 
     process: Literal["constant"] = "constant"
-    rate: Positive
+    rate: Rate
     """Offered load, requests/s."""
 
 
@@ -24,7 +29,7 @@ class Poisson(Model):
     """Memoryless arrivals, exact: gaps are never rescaled to hit the nominal rate."""
 
     process: Literal["poisson"] = "poisson"
-    rate: Positive
+    rate: Rate
     """Offered load, requests/s."""
 
 
@@ -32,7 +37,7 @@ class Gamma(Model):
     """Renewal arrivals with gamma gaps: cv 0 is constant, 1 Poisson, above 1 bursty."""
 
     process: Literal["gamma"] = "gamma"
-    rate: Positive
+    rate: Rate
     """Offered load, requests/s."""
     cv: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 1.0
     """Coefficient of variation of the gaps."""
@@ -83,15 +88,15 @@ class NormalLength(_Clipped):
     """Normal, rounded, then clipped to [min, max]; mean and std are those before clipping."""
 
     dist: Literal["normal"] = "normal"
-    mean: Positive
-    std: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    mean: MeanTokens
+    std: Annotated[float, Field(ge=0, le=10_000_000, allow_inf_nan=False)]
 
 
 class LognormalLength(_Clipped):
     """Lognormal, rounded, then clipped to [min, max]; mean is that before clipping."""
 
     dist: Literal["lognormal"] = "lognormal"
-    mean: Positive
+    mean: MeanTokens
     sigma: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
     """Standard deviation of the logarithm."""
 
@@ -118,9 +123,9 @@ class RequestClass(Model):
     """Weight of the class among the requests of a closed loop."""
     input_tokens: Lengths
     output_tokens: Lengths
-    priority: int | None = None
+    priority: Annotated[int, Field(ge=-(2**31), lt=2**31)] | None = None
     """Body field `priority` (vLLM: lower is more urgent); null sends none."""
-    shared_prefix_tokens: Annotated[int, Field(ge=0)] = 0
+    shared_prefix_tokens: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     """Tokens at the start of every prompt of the class that are the same; 0: no shared block."""
 
 
@@ -163,8 +168,8 @@ class Workload(Model):
     source: str = ""
     """Where the parameters come from."""
     loop: Loop = OpenLoop()
-    classes: Annotated[dict[str, RequestClass], Field(min_length=1)]
-    requests: Annotated[int, Field(ge=1)] | None = None
+    classes: Annotated[dict[ClassName, RequestClass], Field(min_length=1)]
+    requests: Annotated[int, Field(ge=1, le=MAX_REQUESTS)] | None = None
     """Number of planned requests over all classes, warm-up included."""
     duration: Annotated[DurationNs, Field(gt=0)] | None = None
     """Length of the offer, warm-up included; either this or `requests`."""
@@ -187,4 +192,17 @@ class Workload(Model):
                 raise ValueError(f"class {name}: a burst needs `requests`, not `duration`")
         if self.loop.mode == "closed" and self.requests is not None and self.requests < self.loop.users:
             raise ValueError(f"{self.requests} requests are too few for {self.loop.users} users; at least one each")
+        if self.duration is not None and self.warmup is not None and self.warmup >= self.duration:
+            raise ValueError("the warm-up takes the whole duration: expected `warmup` shorter than `duration`")
+        if self.duration is not None and self.expected_requests() > MAX_REQUESTS:
+            raise ValueError(f"about {self.expected_requests():.3g} requests; expected at most {MAX_REQUESTS:,}")
         return self
+
+    def offered_rate(self) -> float:
+        """Return the sum of the classes' nominal arrival rates, requests/s; 0 for a burst or a closed loop."""
+        arrivals = [spec.arrivals for spec in self.classes.values()]
+        return sum(each.rate for each in arrivals if each is not None and each.process != "burst")
+
+    def expected_requests(self) -> float:
+        """Return the requests that the nominal rates make over `duration`; 0 where there is none."""
+        return self.offered_rate() * (self.duration or 0) / 1e9

@@ -1,0 +1,1 @@
+"""Workloads, targets and SLOs as the user writes them."""
