@@ -10,8 +10,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from slobench import names
+
 VERSION = 1
-NULL = -(2**63)
+NULL = names.NULL
 """What stands for "never seen" in the int64 buffers of the spool; null in every file that others read."""
 
 Columns = Mapping[str, NDArray[Any]]

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import os
-import struct
+import re
 import threading
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from operator import itemgetter
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from slobench.records.schema import SPOOL_CHUNKS, SPOOL_REQUESTS, SPOOL_STARTS, SPOOL_TELEMETRY, VERSION
+from slobench.errors import RecordsError
+from slobench.records.arrow import text_array, text_values
+from slobench.records.buffers import Buffer, Chunks, Requests, Rows, Starts, Telemetry
+from slobench.records.schema import (
+    NULL,
+    SPOOL_CHUNKS,
+    SPOOL_REQUESTS,
+    SPOOL_STARTS,
+    SPOOL_TELEMETRY,
+    VERSION,
+    Columns,
+)
+
+FOLDER = "spool"
+"""Where a run folder keeps its spool."""
 
 STREAMS = {
     "starts": SPOOL_STARTS,
@@ -28,6 +42,12 @@ BACKLOG_BYTES = 64 * 2**20
 """Rows kept in memory while the disk refuses them; beyond it rows are lost, and counted."""
 
 _CODES = {"q": pa.int64(), "d": pa.float64(), "b": pa.int8(), "str": pa.string()}
+_NUMPY: dict[str, tuple[type, object]] = {
+    "q": (np.int64, NULL),
+    "d": (np.float64, np.nan),
+    "b": (np.int8, -1),
+    "str": (np.object_, ""),
+}
 _NEEDED = frozenset({"starts", "requests"})  # small, and worth more than chunks when memory gets short
 
 
@@ -37,108 +57,10 @@ def stream_schema(name: str) -> pa.Schema:
     return pa.schema(fields, metadata={"slobench.schema": str(VERSION)})
 
 
-@dataclass(slots=True)
-class _Rows:
-    """Rows as they are added: numbers packed back to back, texts beside them.
-
-    Packing takes a third of the time of an append to one array per column; the writer thread separates them.
-    """
-
-    packed: bytearray = field(default_factory=bytearray)
-    texts: list[Sequence[str]] = field(default_factory=list)
-
-    @property
-    def nbytes(self) -> int:
-        return len(self.packed) + sum(len(text) + 80 for row in self.texts for text in row)
-
-
-class _Buffer(Protocol):
-    def take(self) -> _Rows:
-        """Return the rows so far and begin anew."""
-        ...
-
-
-class _Starts:
-    """Requests that were begun."""
-
-    __slots__ = ("_pack", "_packed")
-
-    def __init__(self) -> None:
-        self._pack = struct.Struct("=qqq").pack
-        self._packed = bytearray()
-
-    def add(self, index: int, scheduled_ns: int, started_ns: int) -> None:
-        """Note that request `index` was begun."""
-        self._packed += self._pack(index, scheduled_ns, started_ns)
-
-    def take(self) -> _Rows:
-        taken, self._packed = self._packed, bytearray()
-        return _Rows(taken)
-
-
-class _Chunks:
-    """Token-bearing events."""
-
-    __slots__ = ("_pack", "_packed")
-
-    def __init__(self) -> None:
-        self._pack = struct.Struct("=qqqqbqb").pack
-        self._packed = bytearray()
-
-    def add(self, index: int, t_ns: int, tokens: int, nbytes: int, channel: int, lag_ns: int, coalesced: int) -> None:
-        """Note one event; `tokens` is NULL where unknown, `channel` a position in names.CHANNELS."""
-        self._packed += self._pack(index, t_ns, tokens, nbytes, channel, lag_ns, coalesced)
-
-    def take(self) -> _Rows:
-        taken, self._packed = self._packed, bytearray()
-        return _Rows(taken)
-
-
-class _Requests:
-    """Requests that ended."""
-
-    __slots__ = ("_numbers", "_pack", "_packed", "_texts", "_words")
-
-    def __init__(self) -> None:
-        kinds = list(SPOOL_REQUESTS.values())
-        self._numbers = itemgetter(*(i for i, kind in enumerate(kinds) if kind != "str"))
-        self._words = itemgetter(*(i for i, kind in enumerate(kinds) if kind == "str"))
-        self._pack = struct.Struct("=" + "".join(kind for kind in kinds if kind != "str")).pack
-        self._packed = bytearray()
-        self._texts: list[Sequence[str]] = []
-
-    def add(self, row: Sequence[int | str]) -> None:
-        """Note the end of a request: a row in the order of SPOOL_REQUESTS, NULL (or -1 in codes) where unknown."""
-        self._packed += self._pack(*self._numbers(row))
-        self._texts.append(self._words(row))
-
-    def take(self) -> _Rows:
-        taken = _Rows(self._packed, self._texts)
-        self._packed, self._texts = bytearray(), []
-        return taken
-
-
-class _Telemetry:
-    """Samples of the worker's own health."""
-
-    __slots__ = ("_pack", "_packed")
-
-    def __init__(self) -> None:
-        self._pack = struct.Struct("=qbd").pack
-        self._packed = bytearray()
-
-    def add(self, t_ns: int, name: int, value: float) -> None:
-        """Note one sample; `name` is a position in WORKER_METRICS."""
-        self._packed += self._pack(t_ns, name, value)
-
-    def take(self) -> _Rows:
-        taken, self._packed = self._packed, bytearray()
-        return _Rows(taken)
-
-
 class SpoolWriter:
-    """The spool of one worker: rows go into memory, `flush` hands them to a thread that writes them.
+    """The spool of one worker, in the folder `spool/` of its run.
 
+    Rows go into memory; `flush` hands them to a thread that writes them.
     All methods belong to one thread (the event loop's); none of them waits for the disk but `close`.
     After a failed write the file is cut back to its last whole batch, the rows stay in memory, and each later
     flush tries again in a new file. Files: `w{worker}-{stream}-{n}.arrow`; `w{worker}.open` stands until `close`
@@ -152,15 +74,15 @@ class SpoolWriter:
         """The first failed write."""
         self.lost: dict[str, int] = dict.fromkeys(STREAMS, 0)
         """Rows that will never be on disk, by stream."""
-        self.starts = _Starts()
-        self.chunks = _Chunks()
-        self.requests = _Requests()
-        self.telemetry = _Telemetry()
+        self.starts = Starts()
+        self.chunks = Chunks()
+        self.requests = Requests()
+        self.telemetry = Telemetry()
         self._backlog_bytes = backlog_bytes
         self._files = {name: _StreamFile(folder, worker, name) for name in STREAMS}
         self._marker = folder / f"w{worker}.open"
         self._marker.touch()
-        self._waiting: deque[tuple[str, _Rows, int]] = deque()
+        self._waiting: deque[tuple[str, Rows, int]] = deque()
         self._waiting_bytes = 0
         self._guard = threading.Lock()  # around the two above; never held during I/O
         self._wake = threading.Event()
@@ -175,7 +97,7 @@ class SpoolWriter:
 
     def flush(self) -> None:
         """Hand all rows so far to the writer thread; call it at least once a second."""
-        buffers: dict[str, _Buffer] = {
+        buffers: dict[str, Buffer] = {
             "starts": self.starts,
             "chunks": self.chunks,
             "requests": self.requests,
@@ -301,16 +223,16 @@ def _row_dtype(name: str) -> np.dtype[np.void]:
     return np.dtype([(column, kinds[kind]) for column, kind in STREAMS[name].items() if kind != "str"])
 
 
-def _count(name: str, rows: _Rows) -> int:
+def _count(name: str, rows: Rows) -> int:
     return len(rows.packed) // _row_dtype(name).itemsize
 
 
-def _encode(name: str, rows: _Rows) -> memoryview:
+def _encode(name: str, rows: Rows) -> memoryview:
     """One Arrow IPC message from buffers only: `pa.array` would import pandas (0.3 s, holding the GIL)."""
     table = np.frombuffer(rows.packed, dtype=_row_dtype(name))
     words = iter(zip(*rows.texts, strict=True)) if rows.texts else iter(())
     arrays = [
-        _text_array(next(words))
+        text_array(next(words))
         if kind == "str"
         else pa.Array.from_buffers(_CODES[kind], len(table), [None, pa.py_buffer(np.ascontiguousarray(table[column]))])
         for column, kind in STREAMS[name].items()
@@ -318,11 +240,83 @@ def _encode(name: str, rows: _Rows) -> memoryview:
     return memoryview(pa.RecordBatch.from_arrays(arrays, schema=stream_schema(name)).serialize())
 
 
-def _text_array(words: Sequence[str]) -> pa.Array:
-    """A string column; lone surrogates, which UTF-8 cannot hold, become escapes."""
-    encoded = [word.encode("utf-8", "backslashreplace") for word in words]
-    offsets = np.zeros(len(encoded) + 1, dtype=np.int32)
-    np.cumsum([len(word) for word in encoded], out=offsets[1:])
-    return pa.Array.from_buffers(
-        pa.string(), len(encoded), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
-    )
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """All whole batches of a spool folder. Columns as in SPOOL_*, plus `worker`; NULL and -1 codes as written.
+
+    Rows of one worker and stream are in the order in which they were added.
+    """
+
+    starts: Columns
+    chunks: Columns
+    requests: Columns
+    telemetry: Columns
+    workers: frozenset[int]
+    """Workers that left a spool."""
+    unclosed: frozenset[int]
+    """Those whose spool was not closed: killed, or unable to write all of it."""
+    torn: tuple[str, ...]
+    """Names of files whose last batch is cut short."""
+
+
+def read(folder: Path) -> Spooled:
+    """Read a spool folder, also one that is still being written or was left by a crash.
+
+    A batch cut short, and what follows it in its file, is left out. Raises RecordsError where the folder is missing.
+    """
+    if not folder.is_dir():
+        raise RecordsError(f"no spool in {folder}\n  expected  the spool/ folder of a run")
+    batches: dict[str, list[tuple[int, pa.RecordBatch]]] = {name: [] for name in STREAMS}
+    workers, torn = set(), []
+    for path, worker, name in _files_of(folder):
+        whole, is_torn = _whole_batches(path)
+        batches[name] += [(worker, batch) for batch in whole]
+        workers.add(worker)
+        if is_torn:
+            torn.append(path.name)
+    unclosed = {int(path.stem[1:]) for path in folder.glob("w*.open") if path.stem[1:].isdigit()}
+    columns = {name: _columns(name, batches[name]) for name in STREAMS}
+    return Spooled(**columns, workers=frozenset(workers | unclosed), unclosed=frozenset(unclosed), torn=tuple(torn))
+
+
+def _files_of(folder: Path) -> list[tuple[Path, int, str]]:
+    found = []
+    for path in folder.iterdir():
+        match = re.fullmatch(r"w(\d+)-(\w+)-(\d+)\.arrow", path.name)
+        if match and match[2] in STREAMS:
+            found.append(((int(match[1]), match[2], int(match[3])), path))
+    return [(path, worker, name) for (worker, name, _), path in sorted(found)]
+
+
+def _whole_batches(path: Path) -> tuple[list[pa.RecordBatch], bool]:
+    batches: list[pa.RecordBatch] = []
+    if not path.stat().st_size:
+        return batches, True
+    try:
+        with pa.ipc.open_stream(pa.memory_map(str(path))) as stream:
+            batches.extend(stream)
+    except (pa.ArrowException, OSError):
+        return batches, True
+    return batches, False
+
+
+def _columns(name: str, batches: Sequence[tuple[int, pa.RecordBatch]]) -> dict[str, NDArray[Any]]:
+    columns = {column: _column(column, kind, batches) for column, kind in STREAMS[name].items()}
+    sizes = [batch.num_rows for _, batch in batches]
+    columns["worker"] = np.repeat(np.array([worker for worker, _ in batches], dtype=np.int32), sizes)
+    return columns
+
+
+def _column(column: str, kind: str, batches: Sequence[tuple[int, pa.RecordBatch]]) -> NDArray[Any]:
+    """One column of all batches; what an older file lacks is null."""
+    dtype, null = _NUMPY[kind]
+    parts: list[NDArray[Any]] = [np.empty(0, dtype=dtype)]
+    for _, batch in batches:
+        at = batch.schema.get_field_index(column)
+        if at < 0:
+            parts.append(np.full(batch.num_rows, null, dtype=dtype))
+        elif kind == "str":
+            parts.append(text_values(batch.column(at)))
+        else:
+            parts.append(np.frombuffer(batch.column(at).buffers()[1], dtype=dtype, count=batch.num_rows))
+    return np.concatenate(parts)

@@ -1,0 +1,80 @@
+"""Numpy to Arrow and back through buffers: `pa.array` and `to_numpy` would import pandas (0.3 s)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from slobench.records.schema import NULL
+
+
+def text_array(words: Sequence[str]) -> pa.Array:
+    """A string array without nulls; lone surrogates, which UTF-8 cannot hold, become escapes."""
+    encoded = [word.encode("utf-8", "backslashreplace") for word in words]
+    offsets = np.zeros(len(encoded) + 1, dtype=np.int32)
+    np.cumsum([len(word) for word in encoded], out=offsets[1:])
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
+    return pa.Array.from_buffers(pa.string(), len(encoded), buffers)
+
+
+def text_values(array: pa.Array) -> NDArray[np.object_]:
+    """Python strings of a string or dictionary array, equal ones shared; null is ""."""
+    encoded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
+    words = np.array([*_texts(encoded.dictionary), ""], dtype=np.object_)
+    values: NDArray[np.object_] = words[integers(encoded.indices, null=len(words) - 1)]
+    return values
+
+
+def _texts(array: pa.Array) -> list[str]:
+    """Decode a string array; null is "". (`as_py` would import pandas.)"""
+    _, offsets, data = array.buffers()
+    if not len(array):
+        return []
+    edges = np.frombuffer(offsets, dtype=np.int32, count=len(array) + 1, offset=4 * array.offset).tolist()
+    raw = data.to_pybytes() if data is not None else b""
+    return [raw[low:high].decode() for low, high in pairwise(edges)]
+
+
+def integers(array: pa.Array, null: int = NULL) -> NDArray[np.int64]:
+    """The int64 values of an integer or boolean array, with `null` where there is none."""
+    plain = pc.fill_null(array.cast(pa.int64()), null)
+    return np.frombuffer(plain.buffers()[1], dtype=np.int64, count=len(plain), offset=8 * plain.offset)
+
+
+def floats(array: pa.Array) -> NDArray[np.float64]:
+    """The float64 values of a number or boolean array, NaN where there is none."""
+    if pa.types.is_boolean(array.type):
+        array = array.cast(pa.int8())
+    plain = pc.fill_null(array.cast(pa.float64(), safe=False), float("nan"))
+    return np.frombuffer(plain.buffers()[1], dtype=np.float64, count=len(plain), offset=8 * plain.offset)
+
+
+def arrow_array(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
+    """An array of `kind`: NaN, the integer NULL and "" become null; dictionary kinds take strings too."""
+    if pa.types.is_string(kind) or pa.types.is_dictionary(kind):
+        return _words(values).cast(kind)
+    valid = ~np.isnan(values) if values.dtype.kind == "f" else values != NULL
+    bitmap = None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
+    data: NDArray[Any]
+    if pa.types.is_floating(kind):
+        data = np.ascontiguousarray(values, dtype=np.float64)
+    elif pa.types.is_boolean(kind):
+        data = np.packbits(np.where(valid, values, 0).astype(bool), bitorder="little")
+    else:
+        data = np.where(valid, values, 0).astype(f"i{kind.bit_width // 8}")
+    return pa.Array.from_buffers(kind, len(values), [bitmap, pa.py_buffer(data)])
+
+
+def _words(values: NDArray[Any]) -> pa.Array:
+    code_of: dict[str, int] = {}
+    words = values.tolist()
+    codes = np.array([code_of.setdefault(word, len(code_of)) for word in words], dtype=np.int64)
+    if "" in code_of:
+        codes[codes == code_of[""]] = NULL
+    return pa.DictionaryArray.from_arrays(arrow_array(codes, pa.int32()), text_array(list(code_of)))
