@@ -5,6 +5,10 @@ from __future__ import annotations
 from enum import IntEnum, StrEnum
 
 
+NULL = -(2**63)
+"""What stands for "never seen" in int64 fields and buffers; null in every file that others read."""
+
+
 class Outcome(StrEnum):
     """How one planned request ended; exactly one each."""
 

@@ -1,0 +1,187 @@
+"""What one event or reply of an OpenAI-compatible server says; bytes in, values out."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+import orjson
+
+from slobench.names import CHANNELS, NULL, Channel
+
+CONTENT, REASONING, TOOL, REFUSAL = (
+    CHANNELS.index(channel) for channel in (Channel.CONTENT, Channel.REASONING, Channel.TOOL, Channel.REFUSAL)
+)
+NO_CHANNEL = -1
+DONE = b"[DONE]"
+FAILED_REASONS = frozenset({"abort", "error"})
+"""Finish reasons by which vLLM and SGLang say that they gave the request up."""
+ERROR_CHARS = 500
+
+
+class Usage(NamedTuple):
+    """Token counts as the server gives them; NULL where it does not."""
+
+    input_tokens: int = NULL
+    output_tokens: int = NULL
+    reasoning_tokens: int = NULL
+    cached_tokens: int = NULL
+
+
+class Event(NamedTuple):
+    """One event of a stream, or one whole reply."""
+
+    channel: int = NO_CHANNEL  # code in names.CHANNELS of its text; NO_CHANNEL: it has none
+    tokens: int = NULL  # its token ids, else its logprobs; NULL where it has neither
+    usage: Usage | None = None
+    finish_reason: str = ""
+    error: str = ""
+    choices: bool = True  # False: usage only
+    text_span: tuple[int, int] | None = None  # where the text stands, in a plain event of the usual shape
+
+
+_TEXT = rb'[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+'
+_NULLS = rb'(?:,"[a-z_]+":null)*+'
+_COUNT = rb"(\d{1,15})"
+_USUAL = re.compile(
+    rb'\{"id":"[^"\\]*","object":"[a-z._]+","created":\d+,"model":"[^"\\]*"'
+    rb'(?:,"(?:system_fingerprint|service_tier)":(?:null|"[^"\\]*"))*+'
+    rb',"choices":\[\{"index":0,'
+    rb'(?:"text":"(?P<text>' + _TEXT + rb')"'
+    rb'|"delta":\{(?:"role":(?:null|"assistant"),)?'
+    rb'"(?P<field>content|reasoning|reasoning_content|refusal)":"(?P<delta>' + _TEXT + rb')"' + _NULLS + rb"\})"
+    + _NULLS
+    + rb'(?:,"finish_reason":"(?P<finish>[a-z_]+)")?+'
+    + _NULLS
+    + rb'(?:,"token_ids":\[(?P<ids>[\d,]*)\])?+\}\]'
+    rb'(?:,"usage":(?:null|\{"prompt_tokens":' + _COUNT + rb',"total_tokens":\d+,"completion_tokens":' + _COUNT + rb"\}))?+"
+    rb'(?:,"obfuscation":"[^"\\]*")?+\}'
+).fullmatch  # as vLLM, SGLang and OpenAI write it; whatever differs goes to orjson
+
+PLAIN_TEXT = re.compile(rb'(?:[^"\\\x00-\x1f]++|\\["\\/bfnrt])++').fullmatch
+"""JSON string contents that cannot end the string: what may vary between two events of one shape."""
+
+_FIELDS = {b"content": CONTENT, b"reasoning": REASONING, b"reasoning_content": REASONING, b"refusal": REFUSAL}
+
+
+def parse_event(data: bytes) -> Event:
+    """The event that `data` (one SSE event, not `[DONE]`) holds. Raises ValueError where it is none."""
+    match = _USUAL(data)
+    if match is None:
+        return _read(data, streamed=True)
+    text, field, delta, finish, ids, prompt, completion = match.groups()
+    tokens = NULL if ids is None else (ids.count(b",") + 1 if ids else 0)
+    plain = finish is None and ids is None and completion is None
+    if text is not None:
+        channel, group = (CONTENT if text else NO_CHANNEL), "text"
+    else:
+        channel, group = (_FIELDS[field] if delta else NO_CHANNEL), "delta"
+    return Event(
+        channel=channel,
+        tokens=tokens,
+        usage=None if completion is None else Usage(int(prompt), int(completion)),
+        finish_reason="" if finish is None else finish.decode(),
+        text_span=match.span(group) if plain and channel != NO_CHANNEL else None,
+    )
+
+
+def parse_reply(body: bytes) -> Event:
+    """What a reply that was not streamed says. Raises ValueError where it is no JSON object."""
+    return _read(body, streamed=False)
+
+
+def error_text(body: bytes) -> str:
+    """The message of an error body, or the body itself; at most ERROR_CHARS characters."""
+    try:
+        value = orjson.loads(body)
+    except ValueError:
+        return clip(body.decode("utf-8", "replace"))
+    return _error(value) or clip(body.decode("utf-8", "replace"))
+
+
+def clip(text: str) -> str:
+    """At most ERROR_CHARS characters on one line."""
+    line = " ".join(text[: 4 * ERROR_CHARS].split())
+    return line if len(line) <= ERROR_CHARS else line[: ERROR_CHARS - 1] + "…"
+
+
+def _read(data: bytes, *, streamed: bool) -> Event:
+    value = orjson.loads(data)
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    error = _error(value)
+    if error:
+        return Event(error=error, choices=False)
+    listed = value.get("choices")
+    choices = [choice for choice in listed if isinstance(choice, dict)] if isinstance(listed, list) else []
+    channel, tokens, finish = NO_CHANNEL, NULL, ""
+    for choice in choices:
+        message = choice.get("delta" if streamed else "message")
+        found = _channel(message) if isinstance(message, dict) else (CONTENT if choice.get("text") else NO_CHANNEL)
+        channel = found if channel == NO_CHANNEL else channel
+        said = _tokens(choice)
+        if said != NULL:
+            tokens = said if tokens == NULL else tokens + said
+        reason = choice.get("finish_reason")
+        finish = reason if isinstance(reason, str) else finish
+    return Event(channel, tokens, _usage(value.get("usage")), finish, choices=bool(choices))
+
+
+def _channel(delta: dict[str, Any]) -> int:
+    """The channel of a delta or message; what a reader sees goes before what is thought."""
+    if delta.get("content"):
+        return CONTENT
+    if any(_calls(call) for call in delta.get("tool_calls") or ()) or _calls({"function": delta.get("function_call")}):
+        return TOOL
+    if delta.get("refusal"):
+        return REFUSAL
+    if delta.get("reasoning_content") or delta.get("reasoning"):
+        return REASONING
+    return NO_CHANNEL
+
+
+def _calls(call: object) -> bool:
+    """Whether a tool call delta holds any of a name, arguments or input."""
+    if not isinstance(call, dict):
+        return False
+    parts = (call.get("function"), call.get("custom"))
+    return any(any(part.get(key) for key in ("name", "arguments", "input")) for part in parts if isinstance(part, dict))
+
+
+def _tokens(choice: dict[str, Any]) -> int:
+    ids = choice.get("token_ids")
+    if isinstance(ids, list):
+        return len(ids)
+    logprobs = choice.get("logprobs")
+    if isinstance(logprobs, dict):
+        listed = logprobs.get("tokens", logprobs.get("content"))
+        if isinstance(listed, list):
+            return len(listed)
+    return NULL
+
+
+def _usage(value: object) -> Usage | None:
+    if not isinstance(value, dict):
+        return None
+    return Usage(
+        _count(value, "prompt_tokens"),
+        _count(value, "completion_tokens"),
+        _count(value.get("completion_tokens_details"), "reasoning_tokens"),
+        _count(value.get("prompt_tokens_details"), "cached_tokens"),
+    )
+
+
+def _count(value: object, key: str) -> int:
+    count = value.get(key) if isinstance(value, dict) else None
+    return count if isinstance(count, int) and not isinstance(count, bool) and 0 <= count < 2**62 else NULL
+
+
+def _error(value: object) -> str:
+    """The message of `{"error": …}`, of vLLM's older `{"object": "error", …}`, of FastAPI's `{"detail": …}`."""
+    if not isinstance(value, dict) or value.get("choices"):
+        return ""
+    error = value.get("error") or (value if value.get("object") == "error" else None) or value.get("detail")
+    if not error:
+        return ""
+    message = error.get("message") if isinstance(error, dict) else error
+    return clip(message if isinstance(message, str) and message else orjson.dumps(error).decode())

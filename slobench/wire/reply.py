@@ -1,0 +1,303 @@
+"""One reply, from the bytes of its body and the times of its reads to what is recorded of it."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from slobench.names import NULL, Outcome, TokensSource
+from slobench.wire.openai import (
+    CONTENT,
+    DONE,
+    NO_CHANNEL,
+    PLAIN_TEXT,
+    REASONING,
+    TOOL,
+    Event,
+    Usage,
+    clip,
+    parse_event,
+    parse_reply,
+)
+from slobench.wire.outcome import Ended, Facts, judge
+from slobench.wire.sse import SseDecoder
+
+_OPENING_BYTES = 2_000  # of a body, kept for error texts
+_WHOLE_BYTES = 64 << 20  # of a reply that is not streamed; one token is about 5 bytes
+_USAGE, _CHUNKS = (list(TokensSource).index(source) for source in (TokensSource.USAGE, TokensSource.CHUNKS))
+
+
+class ChunkSink(Protocol):
+    """Where token events go."""
+
+    def add(
+        self, index: int, t_ns: int, tokens: int, nbytes: int, channel: int, lag_ns: int, coalesced: bool, /  # noqa: FBT001
+    ) -> None:
+        """Append one token event; `tokens` may be NULL, `channel` is a code in names.CHANNELS."""
+        ...
+
+
+class Reply:
+    """What one request gets back. The transport calls on_headers, feed and stamp, then finish.
+
+    Times are ns on the run's clock, counts are tokens; NULL = never seen. Every reading of the clock
+    is the transport's: nothing here takes a time, so slow parsing moves none.
+
+    The hot path knows the shape of the stream's last plain event and compares the bytes around
+    the text; parsing starts where they differ.
+    """
+
+    __slots__ = (
+        "_add", "_api", "_body", "_body_bytes", "_channel", "_counted", "_counted_tokens", "_decoder", "_error",
+        "_first_due", "_held", "_malformed", "_opening", "_per_event_usage", "_prefix", "_prefix_n", "_raw_prefix",
+        "_raw_prefix_n", "_raw_suffix", "_raw_suffix_n", "_read_ns", "_reasoning_seen", "_shape_channel", "_stream",
+        "_suffix", "_suffix_n", "_whole", "cached_tokens", "chunks", "done", "due_tokens", "finish_reason",
+        "first_chunk_tokens", "first_output_ns", "first_token_error_ns", "first_token_ns", "http_status", "index",
+        "input_tokens", "last_token_ns", "output_tokens", "reasoning_tokens", "tokens_source",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        index: int,
+        api: Literal["completions", "chat"],
+        stream: bool,
+        due_tokens: int | None,
+        chunks: ChunkSink,
+    ) -> None:
+        self.index = index
+        self.due_tokens = due_tokens  # demanded of an ok reply, where the length was forced
+        self.first_token_ns = self.first_output_ns = self.last_token_ns = NULL
+        self.first_token_error_ns = NULL  # 0: exact; > 0: it came at most so much earlier
+        self.input_tokens = self.output_tokens = self.reasoning_tokens = self.cached_tokens = NULL
+        self.first_chunk_tokens = NULL
+        self.chunks = 0 if stream else NULL  # token events
+        self.tokens_source = -1  # code in TokensSource order; -1: no count
+        self.finish_reason = ""
+        self.http_status = NULL
+        self.done = False
+        self._api = api
+        self._add = chunks.add
+        self._stream = stream
+        self._whole = not stream
+        self._held: list[tuple[int, int, int, bool]] = []  # (tokens, bytes, channel, visible) since the last stamp
+        self._first_due = True  # the first token or the first output has not come
+        self._decoder = SseDecoder()
+        self._opening = b""
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._read_ns = NULL
+        self._error = self._malformed = ""
+        self._channel = CONTENT
+        self._reasoning_seen = False
+        self._per_event_usage = False
+        self._counted = self._counted_tokens = 0  # token events whose tokens are known, and those tokens
+        self._raw_prefix: bytes | None = None  # None while inside an event, or while no shape is known
+        self._raw_suffix = self._prefix = self._suffix = b""
+        self._raw_prefix_n = self._raw_suffix_n = self._prefix_n = self._suffix_n = 0
+        self._shape_channel = CONTENT
+
+    def on_headers(self, status: int, content_type: str) -> None:
+        """Status and content type of the final (not 1xx) response head.
+
+        An error, and a JSON or HTML body where a stream was asked for, are read as a whole.
+        """
+        self.http_status = status
+        kind = content_type.partition(";")[0].strip().lower()
+        if not 200 <= status < 300 or kind in {"application/json", "text/html"}:
+            self._whole = True
+        elif kind == "text/event-stream":
+            self._whole = False
+        if self._whole:
+            self.chunks = NULL
+        elif self.chunks == NULL:
+            self.chunks = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take the next piece of the body; HTTP chunk framing is already removed."""
+        prefix = self._raw_prefix
+        if (
+            prefix is not None
+            and data.startswith(prefix)
+            and data.endswith(self._raw_suffix)
+            and PLAIN_TEXT(data, self._raw_prefix_n, len(data) - self._raw_suffix_n)
+        ):
+            # 8: `data: ` and the two line ends are not the event's.
+            self._held.append((NULL, len(data) - 8, self._shape_channel, True))
+            return
+        if len(self._opening) < _OPENING_BYTES:
+            self._opening += data[: _OPENING_BYTES - len(self._opening)]
+        if self._whole:
+            self._body_bytes += len(data)
+            if self._body_bytes <= _WHOLE_BYTES:
+                self._body.append(data)
+            return
+        decoder = self._decoder
+        for event in decoder.feed(data):
+            self._take(event)
+        self._raw_prefix = b"data: " + self._prefix if self._prefix and decoder.idle and not self.done else None
+
+    def stamp(self, t_ns: int, lag_ns: int, previous_ns: int) -> None:
+        """End of one socket read: date the token events fed since the last stamp.
+
+        t_ns: when the read's last bytes arrived, which dates its last token event. Earlier ones came
+        somewhere after `previous_ns` (end of the read before it, or the send): they are marked coalesced.
+        lag_ns: how much later than t_ns the client got to read.
+        """
+        held = self._held
+        if not held:
+            self._read_ns = t_ns
+            return
+        n = len(held)
+        if self._first_due:
+            self._date_first(t_ns, previous_ns)
+        self.last_token_ns = t_ns
+        self.chunks += n
+        if n == 1:
+            tokens, nbytes, channel, _ = held[0]
+            self._add(self.index, t_ns, tokens, nbytes, channel, lag_ns, False)
+        else:
+            for tokens, nbytes, channel, _ in held[:-1]:
+                self._add(self.index, t_ns, tokens, nbytes, channel, lag_ns, True)
+            tokens, nbytes, channel, _ = held[-1]
+            self._add(self.index, t_ns, tokens, nbytes, channel, lag_ns, False)
+        held.clear()
+
+    def finish(self, ended: Ended) -> tuple[Outcome, str]:
+        """Settle the counts; return the outcome and its explanation ("" for ok, else ≤ 500 characters)."""
+        if self._whole:
+            self._read_whole(ended)
+        elif ended is Ended.COMPLETE and self._decoder.tail.strip() in {b"data: [DONE]", b"data:[DONE]"}:
+            self.done = True  # the body is whole, only the blank line after it was left out
+        self._settle_tokens()
+        return judge(
+            Facts(
+                ended=ended,
+                status=0 if self.http_status == NULL else self.http_status,
+                streamed=not self._whole,
+                error=self._error,
+                malformed=self._malformed,
+                done=self.done,
+                finish_reason=self.finish_reason,
+                output_tokens=self.output_tokens if self.tokens_source == _USAGE else None,
+                events=int(self.last_token_ns != NULL) if self._whole else self.chunks,
+                due_tokens=self.due_tokens,
+                opening=self._opening,
+            )
+        )
+
+    @property
+    def hidden_reasoning(self) -> bool:
+        """The server counts reasoning tokens that the stream did not show: the first token is unknown."""
+        return self.reasoning_tokens > 0 and not self._reasoning_seen
+
+    def _take(self, data: bytes) -> None:
+        """One event of the stream."""
+        if data == DONE:
+            self.done = True
+        if self.done or not data:
+            return
+        prefix = self._prefix
+        if (
+            prefix
+            and data.startswith(prefix)
+            and data.endswith(self._suffix)
+            and PLAIN_TEXT(data, self._prefix_n, len(data) - self._suffix_n)
+        ):
+            self._held.append((NULL, len(data), self._shape_channel, True))
+            return
+        try:
+            event = parse_event(data)
+        except ValueError as error:
+            self._malformed = self._malformed or clip(f"{error}: {data[:_OPENING_BYTES].decode('utf-8', 'replace')!r}")
+            return
+        if event.text_span is not None:
+            self._learn_shape(data, event.text_span, event.channel)
+        self._take_event(event, len(data))
+
+    def _take_event(self, event: Event, nbytes: int) -> None:
+        self._error = self._error or event.error
+        self.finish_reason = event.finish_reason or self.finish_reason
+        tokens = event.tokens
+        if event.usage is not None:
+            risen = self._take_usage(event.usage, event)
+            tokens = risen if tokens == NULL else tokens
+        channel = event.channel
+        visible = channel != NO_CHANNEL or self._api == "completions"
+        if channel == NO_CHANNEL:
+            if tokens <= 0:
+                return
+            channel = self._channel
+        self._channel = channel
+        self._reasoning_seen = self._reasoning_seen or channel == REASONING
+        if tokens != NULL:
+            self._counted += 1
+            self._counted_tokens += tokens
+        self._held.append((tokens, nbytes, channel, visible))
+
+    def _take_usage(self, usage: Usage, event: Event) -> int:
+        """Keep the counts; return by how many output tokens they rose, NULL where that says nothing.
+
+        Only usage that comes with every event says what one event held: the totals at the end of a stream,
+        alone or with the finish reason, rise from nothing to everything.
+        """
+        before = self.output_tokens
+        self.input_tokens = usage.input_tokens if usage.input_tokens != NULL else self.input_tokens
+        self.output_tokens = usage.output_tokens if usage.output_tokens != NULL else before
+        self.reasoning_tokens = usage.reasoning_tokens if usage.reasoning_tokens != NULL else self.reasoning_tokens
+        self.cached_tokens = usage.cached_tokens if usage.cached_tokens != NULL else self.cached_tokens
+        if not event.choices or usage.output_tokens == NULL:
+            return NULL
+        self._per_event_usage = self._per_event_usage or not event.finish_reason
+        return usage.output_tokens - max(before, 0) if self._per_event_usage else NULL
+
+    def _learn_shape(self, data: bytes, span: tuple[int, int], channel: int) -> None:
+        """Remember the bytes around the text: an event with the same ones differs in its text only."""
+        start, stop = span
+        self._prefix, self._suffix, self._shape_channel = data[:start], data[stop:], channel
+        self._prefix_n, self._suffix_n = start, len(data) - stop
+        self._raw_suffix = self._suffix + b"\n\n"
+        self._raw_prefix_n, self._raw_suffix_n = start + 6, self._suffix_n + 2
+
+    def _date_first(self, t_ns: int, previous_ns: int) -> None:
+        held = self._held
+        if self.first_token_ns == NULL:
+            self.first_token_ns = t_ns
+            self.first_chunk_tokens = held[0][0]
+            self.first_token_error_ns = max(t_ns - previous_ns, 0) if len(held) > 1 else 0
+        if any(visible and channel in {CONTENT, TOOL} for _, _, channel, visible in held):
+            self.first_output_ns = t_ns
+            self._first_due = False
+
+    def _read_whole(self, ended: Ended) -> None:
+        """A reply that was not streamed: it has one time, its end, and the tokens that usage says."""
+        if ended is not Ended.COMPLETE or not 200 <= self.http_status < 300:
+            return
+        if self._body_bytes > _WHOLE_BYTES:
+            self._malformed = f"the reply has {self._body_bytes} bytes, more than {_WHOLE_BYTES}"
+            return
+        try:
+            event = parse_reply(b"".join(self._body))
+        except ValueError as error:
+            self._malformed = clip(f"{error}: {self._opening.decode('utf-8', 'replace')!r}") if self._body_bytes else ""
+            return
+        finally:
+            self._body.clear()
+        self.done = event.choices
+        self._error, self.finish_reason = event.error, event.finish_reason
+        if event.usage is not None:
+            self._take_usage(event.usage, event)
+        if self.output_tokens == NULL and event.tokens != NULL:
+            self.output_tokens = event.tokens
+        if event.channel != NO_CHANNEL or self.output_tokens > 0:
+            self.last_token_ns = self._read_ns
+
+    def _settle_tokens(self) -> None:
+        """Output tokens by the best source: usage, else ids or logprobs of every event, else the events."""
+        if self.output_tokens != NULL:
+            self.tokens_source = _USAGE
+        elif self.chunks > 0:
+            exact = self._counted == self.chunks
+            self.output_tokens = self._counted_tokens if exact else self.chunks
+            self.tokens_source = _USAGE if exact else _CHUNKS
+        if self.hidden_reasoning:
+            self.first_token_ns = self.first_token_error_ns = NULL
