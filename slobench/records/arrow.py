@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from slobench.records.schema import NULL
@@ -32,7 +31,7 @@ def text_values(array: pa.Array) -> NDArray[np.object_]:
 
 
 def _texts(array: pa.Array) -> list[str]:
-    """Decode a string array; null is "". (`as_py` would import pandas.)"""
+    """Decode a string array; null is "", and `as_py` is not used: it imports pandas."""
     _, offsets, data = array.buffers()
     if not len(array):
         return []
@@ -41,18 +40,31 @@ def _texts(array: pa.Array) -> list[str]:
     return [raw[low:high].decode() for low, high in pairwise(edges)]
 
 
+def _valid(array: pa.Array) -> NDArray[np.bool_]:
+    bitmap = array.buffers()[0]
+    if bitmap is None:
+        return np.ones(len(array), dtype=np.bool_)
+    bits = np.unpackbits(np.frombuffer(bitmap, dtype=np.uint8), bitorder="little")
+    return bits[array.offset : array.offset + len(array)].astype(np.bool_)
+
+
+def _plain(array: pa.Array, dtype: type[np.generic]) -> NDArray[Any]:
+    """The values of a 64-bit array; what stands at nulls is undefined."""
+    if not len(array):  # its buffer may be absent
+        return np.empty(0, dtype=dtype)
+    return np.frombuffer(array.buffers()[1], dtype=dtype, count=len(array), offset=8 * array.offset)
+
+
 def integers(array: pa.Array, null: int = NULL) -> NDArray[np.int64]:
     """The int64 values of an integer or boolean array, with `null` where there is none."""
-    plain = pc.fill_null(array.cast(pa.int64()), null)
-    return np.frombuffer(plain.buffers()[1], dtype=np.int64, count=len(plain), offset=8 * plain.offset)
+    return np.where(_valid(array), _plain(array.cast(pa.int64()), np.int64), null)
 
 
 def floats(array: pa.Array) -> NDArray[np.float64]:
     """The float64 values of a number or boolean array, NaN where there is none."""
     if pa.types.is_boolean(array.type):
         array = array.cast(pa.int8())
-    plain = pc.fill_null(array.cast(pa.float64(), safe=False), float("nan"))
-    return np.frombuffer(plain.buffers()[1], dtype=np.float64, count=len(plain), offset=8 * plain.offset)
+    return np.where(_valid(array), _plain(array.cast(pa.float64(), safe=False), np.float64), np.nan)
 
 
 def arrow_array(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
