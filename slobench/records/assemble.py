@@ -1,0 +1,180 @@
+"""From the plan and the workers' spools to one row for each planned request, also after a crash."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from slobench.errors import RecordsError
+from slobench.names import CHANNELS, OUTCOMES, Channel, Outcome, TokensSource
+from slobench.records import spool
+from slobench.records.arrow import floats, integers, text_values
+from slobench.records.schema import NULL, SPOOL_REQUESTS, WORKER_METRICS, Columns, Records
+from slobench.records.spool import Spooled
+
+_SOURCES = np.array([*TokensSource, ""])  # code -1 is the last: null
+_CODES = ("tokens_source", "outcome", "connection_new")
+_OUTPUT_CHANNELS = [CHANNELS.index(Channel.CONTENT), CHANNELS.index(Channel.TOOL)]
+
+
+def assemble(folder: Path, plan_table: pa.Table, workers: int) -> Records:
+    """Build the records of a run from its folder's `spool/`: one row for each row of the plan, sorted by index.
+
+    A request without an end record, and what it becomes:
+    begun (a start or a chunk was written): `lost`, with the first and last token times of its chunks;
+    not begun, its worker's spool not closed, and some worker had acted on a row scheduled as late: `lost`;
+    else `unsent`.
+    Raises RecordsError where the spool is missing or belongs to another plan.
+    """
+    spooled = spool.read(folder / spool.FOLDER)
+    rows = _planned(plan_table, workers)
+    chunks = _chunks(spooled)
+    ended = _Rows(rows["index"], spooled.requests["index"])
+    begun = _Rows(rows["index"], np.concatenate([spooled.starts["index"], chunks["index"]]))
+    _put_starts(rows, spooled.starts)
+    _put_ends(rows, spooled.requests, ended.at)
+    is_open = begun.seen & ~ended.seen
+    _put_open(rows, chunks, is_open)
+    rows["outcome"] = np.where(
+        is_open | _due_but_not_begun(rows, spooled, begun.seen | ended.seen), Outcome.LOST, rows["outcome"]
+    )
+    return Records(rows, chunks, _telemetry(spooled))
+
+
+class _Rows:
+    """Where records belong in the plan: `at` by record, `seen` by row of the plan."""
+
+    def __init__(self, planned: NDArray[np.int64], recorded: NDArray[np.int64]) -> None:
+        self.at = np.searchsorted(planned, recorded)
+        inside = self.at < len(planned)
+        if not inside.all() or (planned[self.at] != recorded).any():
+            stray = recorded[~inside] if not inside.all() else recorded[planned[self.at] != recorded]
+            raise RecordsError(
+                f"the spool holds request {stray[0]}, which the plan does not\n  expected  the plan of the same run"
+            )
+        self.seen = np.zeros(len(planned), dtype=np.bool_)
+        self.seen[self.at] = True
+
+
+def _planned(plan_table: pa.Table, workers: int) -> dict[str, NDArray[Any]]:
+    """Rows as the plan has them, everything else never seen."""
+    table = plan_table.combine_chunks().sort_by("index") if plan_table.num_rows else plan_table
+    column = {name: table.column(name).combine_chunks() for name in table.column_names}
+    n = table.num_rows
+    session = integers(column["session"])
+    rows: dict[str, NDArray[Any]] = {
+        "index": integers(column["index"]),
+        "class": text_values(column["class"]).astype(np.str_),
+        "session": session,
+        "turn": integers(column["turn"]).astype(np.int32),
+        "worker": (session % workers).astype(np.int32),
+        "backend": np.full(n, "", dtype=np.str_),
+        "input_tokens_planned": integers(column["input_tokens"]),
+        "output_tokens_planned": integers(column["output_tokens"]),
+        "priority": floats(column["priority"]),
+        "tokens_source": np.full(n, "", dtype=_SOURCES.dtype),
+        "outcome": np.full(n, Outcome.UNSENT, dtype=np.array(OUTCOMES).dtype),
+        "connection_new": np.full(n, np.nan),
+        "scheduled_ns": floats(column["scheduled_ns"]),
+    }
+    for name, kind in SPOOL_REQUESTS.items():
+        if name not in rows:
+            rows[name] = np.full(n, "", dtype=np.object_) if kind == "str" else np.full(n, np.nan)
+    return rows
+
+
+def _put_starts(rows: dict[str, NDArray[Any]], starts: Columns) -> None:
+    at = np.searchsorted(rows["index"], starts["index"])
+    rows["started_ns"][at] = _nan_for_null(starts["started_ns"])
+    _schedule(rows, at, starts["scheduled_ns"])
+
+
+def _put_ends(rows: dict[str, NDArray[Any]], ends: Columns, at: NDArray[np.int64]) -> None:
+    for name, kind in SPOOL_REQUESTS.items():
+        if kind == "str":
+            rows[name][at] = ends[name]
+        elif name not in {"index", "scheduled_ns", *_CODES}:
+            rows[name][at] = _nan_for_null(ends[name])
+    _schedule(rows, at, ends["scheduled_ns"])
+    rows["tokens_source"][at] = _SOURCES[ends["tokens_source"]]
+    rows["outcome"][at] = np.array(OUTCOMES)[ends["outcome"]]
+    rows["connection_new"][at] = np.where(ends["connection_new"] < 0, np.nan, ends["connection_new"])
+
+
+def _schedule(rows: dict[str, NDArray[Any]], at: NDArray[np.int64], scheduled_ns: NDArray[np.int64]) -> None:
+    """Take the worker's scheduled time only where the plan has none (a closed loop): the plan's is never moved."""
+    rows["scheduled_ns"][at] = np.where(
+        np.isnan(rows["scheduled_ns"][at]), _nan_for_null(scheduled_ns), rows["scheduled_ns"][at]
+    )
+
+
+def _put_open(rows: dict[str, NDArray[Any]], chunks: Columns, is_open: NDArray[np.bool_]) -> None:
+    """Fill what the chunks of requests without an end record say about them."""
+    mine = np.flatnonzero(is_open[np.searchsorted(rows["index"], chunks["index"])])
+    if not len(mine):
+        return
+    index, t_ns = chunks["index"][mine], chunks["t_ns"][mine]
+    first = np.flatnonzero(np.r_[True, index[1:] != index[:-1]])
+    counts = np.diff(np.r_[first, len(index)])
+    at = np.searchsorted(rows["index"], index[first])
+    rows["first_token_ns"][at] = t_ns[first]
+    rows["last_token_ns"][at] = t_ns[first + counts - 1]
+    rows["chunks"][at] = counts
+    rows["first_chunk_tokens"][at] = chunks["tokens"][mine][first]
+    rows["receive_lag_max_ns"][at] = np.maximum.reduceat(chunks["lag_ns"][mine], first)
+    output = np.flatnonzero(np.isin(chunks["channel"][mine], _OUTPUT_CHANNELS))
+    with_output, where = np.unique(index[output], return_index=True)
+    rows["first_output_ns"][np.searchsorted(rows["index"], with_output)] = t_ns[output[where]]
+
+
+def _due_but_not_begun(rows: Columns, spooled: Spooled, acted_on: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Rows of dead workers that other workers' or their own records show to have been due.
+
+    The last scheduled time that any worker acted on bounds what was due: a run that was stopped
+    offered nothing after it, whatever was still written while it drained.
+    """
+    acted_on = acted_on & (rows["outcome"] != Outcome.UNSENT)
+    due_until_ns = np.max(rows["scheduled_ns"][acted_on], initial=-np.inf)
+    ended_well = list(spooled.workers - spooled.unclosed)
+    dead = ~np.isin(rows["worker"], ended_well)
+    due: NDArray[np.bool_] = rows["scheduled_ns"] <= due_until_ns  # False where NaN: a user's turn never came
+    lost: NDArray[np.bool_] = dead & due & ~acted_on & (rows["outcome"] == Outcome.UNSENT)
+    return lost
+
+
+def _chunks(spooled: Spooled) -> dict[str, NDArray[Any]]:
+    """Sorted by index, then time; the order of arrival where times are equal."""
+    spooled_chunks = spooled.chunks
+    index, t_ns = spooled_chunks["index"], spooled_chunks["t_ns"]
+    order = np.argsort(index, kind="stable")
+    step_back = (np.diff(t_ns[order]) < 0) & (np.diff(index[order]) == 0)
+    if step_back.any():
+        order = np.lexsort((t_ns, index))
+    chunks = {name: spooled_chunks[name][order] for name in ("index", "t_ns", "bytes", "channel", "lag_ns")}
+    chunks["tokens"] = _nan_for_null(spooled_chunks["tokens"][order])
+    chunks["coalesced"] = spooled_chunks["coalesced"][order] != 0
+    return chunks
+
+
+def _telemetry(spooled: Spooled) -> dict[str, NDArray[Any]]:
+    """The workers' samples in the long form of telemetry.parquet, sorted by time."""
+    samples = spooled.telemetry
+    order = np.argsort(samples["t_ns"], kind="stable")
+    n = len(order)
+    names = np.array([*WORKER_METRICS, *(f"metric_{code}" for code in range(len(WORKER_METRICS), 128))])
+    sources = np.array([f"worker-{k}" for k in range(int(np.max(samples["worker"], initial=0)) + 1)])
+    return {
+        "t_ns": samples["t_ns"][order],
+        "source": sources[samples["worker"][order]],
+        "name": names[samples["name"][order]],
+        "labels": np.full(n, "", dtype=np.str_),
+        "value": samples["value"][order],
+    }
+
+
+def _nan_for_null(values: NDArray[Any]) -> NDArray[np.float64]:
+    return np.where(values == NULL, np.nan, values.astype(np.float64))
