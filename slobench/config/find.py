@@ -1,0 +1,49 @@
+"""Where a workload or target named on the command line lies."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import slobench
+from slobench.config.problems import clip, unknown
+from slobench.errors import ConfigError
+
+Kind = Literal["workload", "target"]
+
+_SUFFIXES = (".yaml", ".yml")
+
+
+def folders(kind: Kind) -> tuple[Path, ...]:
+    """Return the folders searched for names, nearest first: the user's, then those that come with slobench."""
+    package = Path(slobench.__file__).parent
+    shipped = package / "data" / f"{kind}s"
+    if (package.parent / "pyproject.toml").is_file():  # a checkout, where the wheel's data still lies at the root
+        shipped = package.parent / f"{kind}s"
+    own = Path.cwd() / f"{kind}s"
+    return (own, shipped) if own != shipped else (own,)
+
+
+def names(kind: Kind) -> list[str]:
+    """Return the names that can be used without a path, sorted."""
+    return sorted({file.stem for folder in folders(kind) for file in folder.glob("*") if file.suffix in _SUFFIXES})
+
+
+def find(kind: Kind, name_or_path: str) -> Path:
+    """Return the file of a name or path; ConfigError with the known names where there is none."""
+    if not name_or_path.strip() or "\0" in name_or_path or len(name_or_path) > 1000:
+        raise ConfigError(f"{clip(name_or_path)} is no {kind}\n  expected  a name or a file: {', '.join(names(kind))}")
+    path = Path(name_or_path)
+    if os.sep in name_or_path or path.suffix in _SUFFIXES:
+        return path
+    candidates = [folder / f"{name_or_path}{suffix}" for folder in folders(kind) for suffix in _SUFFIXES]
+    for candidate in [*candidates, path]:
+        try:
+            if candidate.is_file():
+                return candidate
+        except OSError:  # a name too long for a file
+            continue
+    raise ConfigError(
+        f"{unknown(f'no {kind} named', name_or_path, names(kind))}\n  or        a file: {kind}s/NAME.yaml"
+    )
