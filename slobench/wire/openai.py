@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
@@ -37,61 +40,87 @@ class Event(NamedTuple):
     finish_reason: str = ""
     error: str = ""
     choices: bool = True  # False: usage only
-    text_span: tuple[int, int] | None = None  # where the text stands, in a plain event of the usual shape
+    shape: Shape | None = None  # of an event in the usual form that has text, and says nothing else but its ids
 
 
-_TEXT = rb'[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+'
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What stays the same from one plain event of a stream to the next: all but its text and token ids."""
+
+    prefix: bytes
+    suffix: bytes
+    varying: Callable[[bytes, int, int], re.Match[bytes] | None]
+    """Matches what stands between them (text never empty); group 1: the token ids, where `has_ids`."""
+    has_ids: bool
+    channel: int
+
+
+_PLAIN = rb'(?:[^"\\\x00-\x1f]++|\\["\\/bfnrt])++'  # JSON text that cannot end its string, \u left to the parsers
+_plain = re.compile(_PLAIN).fullmatch
+_IDS = rb"\d+(?:, ?\d+)*+"
 _NULLS = rb'(?:,"[a-z_]+":null)*+'
-_COUNT = rb"(\d{1,15})"
 _USUAL = re.compile(
-    rb'\{"id":"[^"\\]*","object":"[a-z._]+","created":\d+,"model":"[^"\\]*"'
-    rb'(?:,"(?:system_fingerprint|service_tier)":(?:null|"[^"\\]*"))*+'
-    rb',"choices":\[\{"index":0,'
-    rb'(?:"text":"(?P<text>' + _TEXT + rb')"'
-    rb'|"delta":\{(?:"role":(?:null|"assistant"),)?'
-    rb'"(?P<field>content|reasoning|reasoning_content|refusal)":"(?P<delta>' + _TEXT + rb')"' + _NULLS + rb"\})"
-    + _NULLS
-    + rb'(?:,"finish_reason":"(?P<finish>[a-z_]+)")?+'
-    + _NULLS
-    + rb'(?:,"token_ids":\[(?P<ids>[\d,]*)\])?+\}\]'
-    rb'(?:,"usage":(?:null|\{"prompt_tokens":' + _COUNT + rb',"total_tokens":\d+,"completion_tokens":' + _COUNT + rb"\}))?+"
-    rb'(?:,"obfuscation":"[^"\\]*")?+\}'
+    (
+        rb'\{"id":"[^"\\]*","object":"[a-z._]+","created":\d+,"model":"[^"\\]*"'
+        rb'(?:,"(?:system_fingerprint|service_tier)":(?:null|"[^"\\]*"))*+'
+        rb',"choices":\[\{"index":0,'
+        rb'(?:"text":"(?P<text>PLAIN?+)"'
+        rb'|"delta":\{(?:"role":(?:null|"assistant"),)?'
+        rb'"(?P<field>content|reasoning|reasoning_content|refusal)":"(?P<delta>PLAIN?+)"NULLS\})'
+        rb'NULLS(?:,"finish_reason":"(?P<finish>[a-z_]+)")?+NULLS'
+        rb'(?:,"token_ids":\[(?P<ids>IDS)\])?+\}\]'
+        rb'(?:,"usage":(?:null|\{"prompt_tokens":(\d{1,15}),"total_tokens":\d+,"completion_tokens":(\d{1,15})\}))?+'
+        rb'(?:,"obfuscation":"[^"\\]*")?+\}'
+    )
+    .replace(b"PLAIN?+", b"(?:" + _PLAIN + b")?+")
+    .replace(b"NULLS", _NULLS)
+    .replace(b"IDS", _IDS)
+    .replace(b'":', b'": ?')
+    .replace(b',"', b', ?"')
 ).fullmatch  # as vLLM, SGLang and OpenAI write it; whatever differs goes to orjson
-
-PLAIN_TEXT = re.compile(rb'(?:[^"\\\x00-\x1f]++|\\["\\/bfnrt])++').fullmatch
-"""JSON string contents that cannot end the string: what may vary between two events of one shape."""
 
 _FIELDS = {b"content": CONTENT, b"reasoning": REASONING, b"reasoning_content": REASONING, b"refusal": REFUSAL}
 
 
 def parse_event(data: bytes) -> Event:
-    """The event that `data` (one SSE event, not `[DONE]`) holds. Raises ValueError where it is none."""
+    """Read one SSE event (not `[DONE]`). Raises ValueError where it is no JSON object."""
     match = _USUAL(data)
     if match is None:
         return _read(data, streamed=True)
     text, field, delta, finish, ids, prompt, completion = match.groups()
-    tokens = NULL if ids is None else (ids.count(b",") + 1 if ids else 0)
-    plain = finish is None and ids is None and completion is None
-    if text is not None:
-        channel, group = (CONTENT if text else NO_CHANNEL), "text"
-    else:
-        channel, group = (_FIELDS[field] if delta else NO_CHANNEL), "delta"
+    channel = NO_CHANNEL
+    if text or delta:
+        channel = CONTENT if text else _FIELDS[field]
     return Event(
-        channel=channel,
-        tokens=tokens,
-        usage=None if completion is None else Usage(int(prompt), int(completion)),
-        finish_reason="" if finish is None else finish.decode(),
-        text_span=match.span(group) if plain and channel != NO_CHANNEL else None,
+        channel,
+        NULL if ids is None else ids.count(b",") + 1,
+        None if completion is None else Usage(int(prompt), int(completion)),
+        "" if finish is None else finish.decode(),
+        shape=_shape(data, match, channel) if channel != NO_CHANNEL and finish is completion is None else None,
     )
 
 
+def _shape(data: bytes, match: re.Match[bytes], channel: int) -> Shape:
+    start, text_stop = match.span("delta" if match["text"] is None else "text")
+    if match["ids"] is None:
+        return Shape(data[:start], data[text_stop:], _plain, has_ids=False, channel=channel)
+    ids_start, stop = match.span("ids")
+    varying = _plain_then_ids(data[text_stop:ids_start])
+    return Shape(data[:start], data[stop:], varying, has_ids=True, channel=channel)
+
+
+@lru_cache(maxsize=64)
+def _plain_then_ids(between: bytes) -> Callable[[bytes, int, int], re.Match[bytes] | None]:
+    return re.compile(_PLAIN + re.escape(between) + b"(" + _IDS + b")").fullmatch
+
+
 def parse_reply(body: bytes) -> Event:
-    """What a reply that was not streamed says. Raises ValueError where it is no JSON object."""
+    """Read a reply that was not streamed. Raises ValueError where it is no JSON object."""
     return _read(body, streamed=False)
 
 
 def error_text(body: bytes) -> str:
-    """The message of an error body, or the body itself; at most ERROR_CHARS characters."""
+    """Return the message of an error body, or the body itself; at most ERROR_CHARS characters."""
     try:
         value = orjson.loads(body)
     except ValueError:
@@ -100,7 +129,7 @@ def error_text(body: bytes) -> str:
 
 
 def clip(text: str) -> str:
-    """At most ERROR_CHARS characters on one line."""
+    """Cut text to at most ERROR_CHARS characters on one line."""
     line = " ".join(text[: 4 * ERROR_CHARS].split())
     return line if len(line) <= ERROR_CHARS else line[: ERROR_CHARS - 1] + "…"
 
@@ -108,7 +137,7 @@ def clip(text: str) -> str:
 def _read(data: bytes, *, streamed: bool) -> Event:
     value = orjson.loads(data)
     if not isinstance(value, dict):
-        raise ValueError("not a JSON object")
+        raise ValueError("not a JSON object")  # noqa: TRY004 (as for bytes that are no JSON)
     error = _error(value)
     if error:
         return Event(error=error, choices=False)
@@ -128,7 +157,7 @@ def _read(data: bytes, *, streamed: bool) -> Event:
 
 
 def _channel(delta: dict[str, Any]) -> int:
-    """The channel of a delta or message; what a reader sees goes before what is thought."""
+    """Find the channel of a delta or message; what a reader sees goes before what is thought."""
     if delta.get("content"):
         return CONTENT
     if any(_calls(call) for call in delta.get("tool_calls") or ()) or _calls({"function": delta.get("function_call")}):
@@ -177,7 +206,7 @@ def _count(value: object, key: str) -> int:
 
 
 def _error(value: object) -> str:
-    """The message of `{"error": …}`, of vLLM's older `{"object": "error", …}`, of FastAPI's `{"detail": …}`."""
+    """Find the message of `{"error": …}`, of vLLM's older `{"object": "error", …}`, of FastAPI's `{"detail": …}`."""
     if not isinstance(value, dict) or value.get("choices"):
         return ""
     error = value.get("error") or (value if value.get("object") == "error" else None) or value.get("detail")

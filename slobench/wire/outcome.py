@@ -17,6 +17,8 @@ class Ended(Enum):
     CLOSED = "the server closed the connection"
     RESET = "the connection was reset"
     MALFORMED = "what came is not HTTP"
+    ABORTED = "the client ended it"
+    """A timeout or a cut: only the counts are settled, the transport names the outcome."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Facts:
 
 
 def judge(facts: Facts) -> tuple[Outcome, str]:
-    """The outcome, and a text that explains it ("" for ok).
+    """Return the outcome and a text that explains it ("" for ok).
 
     What the server said goes before how the connection ended: an error event followed by a reset is
     the server's error, and a reply with its terminal event is whole even where the close was rude.
@@ -60,7 +62,7 @@ def judge(facts: Facts) -> tuple[Outcome, str]:
 
 
 def _whole(facts: Facts) -> tuple[Outcome, str]:
-    """A reply with tokens whose HTTP message ended well: is it all that was asked for?"""
+    """Judge a reply with tokens whose HTTP message ended well: whether it is all that was asked for."""
     if not facts.done:
         return Outcome.TRUNCATED, f"no terminal event {_seen(facts)}"
     if not facts.finish_reason:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal, Protocol
 
 from slobench.names import NULL, Outcome, TokensSource
@@ -9,10 +10,10 @@ from slobench.wire.openai import (
     CONTENT,
     DONE,
     NO_CHANNEL,
-    PLAIN_TEXT,
     REASONING,
     TOOL,
     Event,
+    Shape,
     Usage,
     clip,
     parse_event,
@@ -22,6 +23,7 @@ from slobench.wire.outcome import Ended, Facts, judge
 from slobench.wire.sse import SseDecoder
 
 _OPENING_BYTES = 2_000  # of a body, kept for error texts
+_RAW_BYTES = len(b"data: \n\n")
 _WHOLE_BYTES = 64 << 20  # of a reply that is not streamed; one token is about 5 bytes
 _USAGE, _CHUNKS = (list(TokensSource).index(source) for source in (TokensSource.USAGE, TokensSource.CHUNKS))
 
@@ -29,8 +31,16 @@ _USAGE, _CHUNKS = (list(TokensSource).index(source) for source in (TokensSource.
 class ChunkSink(Protocol):
     """Where token events go."""
 
-    def add(
-        self, index: int, t_ns: int, tokens: int, nbytes: int, channel: int, lag_ns: int, coalesced: bool, /  # noqa: FBT001
+    def add(  # noqa: PLR0917
+        self,
+        index: int,
+        t_ns: int,
+        tokens: int,
+        nbytes: int,
+        channel: int,
+        lag_ns: int,
+        coalesced: bool,  # noqa: FBT001 (positional on the hot path)
+        /,
     ) -> None:
         """Append one token event; `tokens` may be NULL, `channel` is a code in names.CHANNELS."""
         ...
@@ -48,11 +58,10 @@ class Reply:
 
     __slots__ = (
         "_add", "_api", "_body", "_body_bytes", "_channel", "_counted", "_counted_tokens", "_decoder", "_error",
-        "_first_due", "_held", "_malformed", "_opening", "_per_event_usage", "_prefix", "_prefix_n", "_raw_prefix",
-        "_raw_prefix_n", "_raw_suffix", "_raw_suffix_n", "_read_ns", "_reasoning_seen", "_shape_channel", "_stream",
-        "_suffix", "_suffix_n", "_whole", "cached_tokens", "chunks", "done", "due_tokens", "finish_reason",
-        "first_chunk_tokens", "first_output_ns", "first_token_error_ns", "first_token_ns", "http_status", "index",
-        "input_tokens", "last_token_ns", "output_tokens", "reasoning_tokens", "tokens_source",
+        "_first_due", "_held", "_malformed", "_opening", "_per_event_usage", "_raw_prefix", "_raw_start", "_raw_suffix",
+        "_raw_tail", "_read_ns", "_reasoning_seen", "_shape", "_whole", "cached_tokens", "chunks", "done", "due_tokens",
+        "finish_reason", "first_chunk_tokens", "first_output_ns", "first_token_error_ns", "first_token_ns",
+        "http_status", "index", "input_tokens", "last_token_ns", "output_tokens", "reasoning_tokens", "tokens_source",
     )  # fmt: skip
 
     def __init__(
@@ -77,7 +86,6 @@ class Reply:
         self.done = False
         self._api = api
         self._add = chunks.add
-        self._stream = stream
         self._whole = not stream
         self._held: list[tuple[int, int, int, bool]] = []  # (tokens, bytes, channel, visible) since the last stamp
         self._first_due = True  # the first token or the first output has not come
@@ -91,10 +99,10 @@ class Reply:
         self._reasoning_seen = False
         self._per_event_usage = False
         self._counted = self._counted_tokens = 0  # token events whose tokens are known, and those tokens
-        self._raw_prefix: bytes | None = None  # None while inside an event, or while no shape is known
-        self._raw_suffix = self._prefix = self._suffix = b""
-        self._raw_prefix_n = self._raw_suffix_n = self._prefix_n = self._suffix_n = 0
-        self._shape_channel = CONTENT
+        self._shape: Shape | None = None
+        self._raw_prefix: bytes | None = None  # as it comes on the wire; None within an event, or with no shape
+        self._raw_suffix = b""
+        self._raw_start = self._raw_tail = 0  # their lengths
 
     def on_headers(self, status: int, content_type: str) -> None:
         """Status and content type of the final (not 1xx) response head.
@@ -114,16 +122,12 @@ class Reply:
 
     def feed(self, data: bytes) -> None:
         """Take the next piece of the body; HTTP chunk framing is already removed."""
-        prefix = self._raw_prefix
-        if (
-            prefix is not None
-            and data.startswith(prefix)
-            and data.endswith(self._raw_suffix)
-            and PLAIN_TEXT(data, self._raw_prefix_n, len(data) - self._raw_suffix_n)
-        ):
-            # 8: `data: ` and the two line ends are not the event's.
-            self._held.append((NULL, len(data) - 8, self._shape_channel, True))
-            return
+        prefix, shape = self._raw_prefix, self._shape
+        if prefix is not None and shape is not None and data.startswith(prefix) and data.endswith(self._raw_suffix):
+            match = shape.varying(data, self._raw_start, len(data) - self._raw_tail)
+            if match is not None:
+                self._take_plain(shape, match, len(data) - _RAW_BYTES)
+                return
         if len(self._opening) < _OPENING_BYTES:
             self._opening += data[: _OPENING_BYTES - len(self._opening)]
         if self._whole:
@@ -134,7 +138,12 @@ class Reply:
         decoder = self._decoder
         for event in decoder.feed(data):
             self._take(event)
-        self._raw_prefix = b"data: " + self._prefix if self._prefix and decoder.idle and not self.done else None
+        shape = self._shape
+        if shape is None or self.done or not decoder.idle:
+            self._raw_prefix = None
+        elif self._raw_prefix is None:
+            self._raw_prefix, self._raw_suffix = b"data: " + shape.prefix, shape.suffix + b"\n\n"
+            self._raw_start, self._raw_tail = len(self._raw_prefix), len(self._raw_suffix)
 
     def stamp(self, t_ns: int, lag_ns: int, previous_ns: int) -> None:
         """End of one socket read: date the token events fed since the last stamp.
@@ -187,32 +196,39 @@ class Reply:
 
     @property
     def hidden_reasoning(self) -> bool:
-        """The server counts reasoning tokens that the stream did not show: the first token is unknown."""
+        """Whether the server counts reasoning tokens that the stream did not show: its first token is unknown."""
         return self.reasoning_tokens > 0 and not self._reasoning_seen
 
     def _take(self, data: bytes) -> None:
-        """One event of the stream."""
+        """Take one event of the stream."""
         if data == DONE:
             self.done = True
         if self.done or not data:
             return
-        prefix = self._prefix
-        if (
-            prefix
-            and data.startswith(prefix)
-            and data.endswith(self._suffix)
-            and PLAIN_TEXT(data, self._prefix_n, len(data) - self._suffix_n)
-        ):
-            self._held.append((NULL, len(data), self._shape_channel, True))
-            return
+        shape = self._shape
+        if shape is not None and data.startswith(shape.prefix) and data.endswith(shape.suffix):
+            match = shape.varying(data, len(shape.prefix), len(data) - len(shape.suffix))
+            if match is not None:
+                self._take_plain(shape, match, len(data))
+                return
         try:
             event = parse_event(data)
         except ValueError as error:
             self._malformed = self._malformed or clip(f"{error}: {data[:_OPENING_BYTES].decode('utf-8', 'replace')!r}")
             return
-        if event.text_span is not None:
-            self._learn_shape(data, event.text_span, event.channel)
+        if event.shape is not None or event.channel != NO_CHANNEL:
+            self._shape, self._raw_prefix = event.shape, None
         self._take_event(event, len(data))
+
+    def _take_plain(self, shape: Shape, match: re.Match[bytes], nbytes: int) -> None:
+        """Take an event that differs from the last one of its shape in its text and ids only."""
+        if shape.has_ids:
+            tokens = match[1].count(b",") + 1
+            self._counted += 1
+            self._counted_tokens += tokens
+            self._held.append((tokens, nbytes, shape.channel, True))
+        else:
+            self._held.append((NULL, nbytes, shape.channel, True))
 
     def _take_event(self, event: Event, nbytes: int) -> None:
         self._error = self._error or event.error
@@ -250,14 +266,6 @@ class Reply:
         self._per_event_usage = self._per_event_usage or not event.finish_reason
         return usage.output_tokens - max(before, 0) if self._per_event_usage else NULL
 
-    def _learn_shape(self, data: bytes, span: tuple[int, int], channel: int) -> None:
-        """Remember the bytes around the text: an event with the same ones differs in its text only."""
-        start, stop = span
-        self._prefix, self._suffix, self._shape_channel = data[:start], data[stop:], channel
-        self._prefix_n, self._suffix_n = start, len(data) - stop
-        self._raw_suffix = self._suffix + b"\n\n"
-        self._raw_prefix_n, self._raw_suffix_n = start + 6, self._suffix_n + 2
-
     def _date_first(self, t_ns: int, previous_ns: int) -> None:
         held = self._held
         if self.first_token_ns == NULL:
@@ -269,7 +277,7 @@ class Reply:
             self._first_due = False
 
     def _read_whole(self, ended: Ended) -> None:
-        """A reply that was not streamed: it has one time, its end, and the tokens that usage says."""
+        """Read a reply that was not streamed: it has one time, its end, and the tokens that usage says."""
         if ended is not Ended.COMPLETE or not 200 <= self.http_status < 300:
             return
         if self._body_bytes > _WHOLE_BYTES:
