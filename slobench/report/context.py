@@ -1,0 +1,109 @@
+"""What was run, where and when, in a few lines: what a reader needs before the first number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from slobench.metrics.summary import WindowText
+from slobench.report import words
+from slobench.report.view import RunView
+
+Facts = tuple[tuple[str, str], ...]
+
+
+def heading(view: RunView) -> str:
+    """`chat on vllm (Qwen3-8B)`: workload, target, model."""
+    workload = view.at("spec", "workload", "name") or view.name
+    model = view.at("server", "model") or view.at("spec", "target", "talk", "model")
+    target = view.at("spec", "target", "kind") or "target"
+    return words.clean(f"{workload} on {target}" + (f" ({model})" if model and model != target else ""), 160)
+
+
+def facts(view: RunView) -> Facts:
+    """(name, value) of the run's identity, those that are known."""
+    talk = view.at("spec", "target", "talk")
+    talk = talk if isinstance(talk, Mapping) else {}
+    rows = view.at("plan", "rows")
+    digest = str(view.at("plan", "digest") or "").removeprefix("sha256:")
+    found = (
+        ("target", _joined(view.at("spec", "target", "kind"), view.at("server", "url") or view.at("spec", "target", "url"))),
+        ("model", view.at("server", "model") or talk.get("model")),
+        ("API", _joined(talk.get("api"), None if talk.get("stream", True) else "not streaming")),
+        ("load", _load(view)),
+        ("plan", _joined(f"{rows:,} requests" if isinstance(rows, int) else None, digest[:12] or None, _seed(view))),
+        ("window", window(view.summary.window, duration_s=view.at("run", "duration_s"))),
+        ("started", started(view)),
+        ("client", _client(view)),
+    )
+    return tuple((name, words.clean(value, 200)) for name, value in found if value)
+
+
+def window(chosen: WindowText, *, duration_s: Any = None) -> str:
+    """`4.2-56.1 s of 60 s, steady; mean E2E 1.8 s, p99 4.1 s`."""
+    span = f"{chosen.start_s:.1f}–{chosen.end_s:.1f} s"
+    if isinstance(duration_s, int | float):
+        span += f" of {duration_s:.1f} s"
+    state = {True: "steady", False: "not steady", None: "steadiness not judged"}[chosen.steady]
+    whole = ", the whole run" if chosen.whole_run else ""
+    mean = f"; E2E mean {words.seconds(chosen.mean_e2e_s)}, p99 {words.seconds(chosen.p99_e2e_s)}"
+    return f"{span}{whole}, {state}{mean if chosen.mean_e2e_s is not None else ''}"
+
+
+def started(view: RunView) -> str:
+    """The wall-clock time of the run's start, UTC; "" where it was not anchored."""
+    anchor, wall, start = (view.at("clock", key) for key in ("monotonic_ns", "wall_ns", "start_ns"))
+    if not isinstance(wall, int):
+        return ""
+    offset = start - anchor if isinstance(start, int) and isinstance(anchor, int) else 0
+    try:
+        moment = datetime.fromtimestamp((wall + offset) / 1e9, tz=UTC)
+    except (OverflowError, OSError, ValueError):
+        return ""
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _joined(*parts: Any) -> str:
+    return " · ".join(str(part) for part in parts if part not in {None, ""})
+
+
+def _seed(view: RunView) -> str | None:
+    seed = view.at("seed")
+    return None if seed is None else f"seed {seed}"
+
+
+def _client(view: RunView) -> str:
+    workers, stamps = view.at("workers"), view.at("stamps")
+    plural = "" if workers == 1 else "s"
+    return _joined(
+        f"slobench {view.at('slobench')}" if view.at("slobench") else None,
+        f"{workers} worker{plural}" if isinstance(workers, int) else None,
+        f"{stamps} receive stamps" if stamps else None,
+        view.at("host", "cpu"),
+    )
+
+
+def _load(view: RunView) -> str:
+    """`open loop: chat poisson 12 req/s, code gamma 2 req/s` or `closed loop: 8 users`."""
+    workload = view.at("spec", "workload")
+    if not isinstance(workload, Mapping):
+        return ""
+    loop = workload.get("loop")
+    if isinstance(loop, Mapping) and loop.get("mode") == "closed":
+        return f"closed loop, {loop.get('users')} users"
+    classes = workload.get("classes")
+    if not isinstance(classes, Mapping):
+        return ""
+    kinds = [(name, spec.get("arrivals")) for name, spec in classes.items() if isinstance(spec, Mapping)]
+    arrivals = [(name, how) for name, how in kinds if isinstance(how, Mapping)]
+    alone = len(arrivals) == 1
+    return "open loop, " + ", ".join(("" if alone else f"{name} ") + _arrivals(how) for name, how in arrivals)
+
+
+def _arrivals(how: Mapping[str, Any]) -> str:
+    rate, cv = how.get("rate"), how.get("cv")
+    text = str(how.get("process", ""))
+    if isinstance(cv, int | float):
+        text += f" (cv {cv:g})"
+    return text + (f" {rate:g} req/s" if isinstance(rate, int | float) else "")

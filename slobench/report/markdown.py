@@ -1,0 +1,116 @@
+"""The report as Markdown for a pull request: the key numbers, nothing that a server wrote left active."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from slobench.report import context, words
+from slobench.report.tables import (
+    Cell,
+    Table,
+    class_latency_table,
+    class_load_table,
+    error_table,
+    latency_table,
+    load_facts,
+    outcome_counts,
+    slo_table,
+)
+from slobench.report.view import RunView
+
+MOST_ERRORS = 20
+_SPECIAL = re.compile(r"([\\`*_\[\]|~$])")
+# Entities, because GitHub links a bare URL, a mention or an issue number even behind a backslash.
+_ENTITIES = {
+    "&": "&amp;",
+    "<": "&lt;",
+    ">": "&gt;",
+    "#": "&#35;",
+    "@": "&#64;",
+    "://": "&#58;//",
+    "www.": "www&#46;",
+}
+_ACTIVE = re.compile("|".join(re.escape(active) for active in _ENTITIES))
+
+
+def escape(text: str) -> str:
+    """Text that Markdown renders letter by letter: no tag, link, mention, emphasis, table cell or formula."""
+    text = _ACTIVE.sub(lambda found: _ENTITIES[found[0]], text)
+    return _SPECIAL.sub(r"\\\1", text)
+
+
+def render(view: RunView) -> str:
+    """Return report.md."""
+    return "\n".join(_lines(view)).rstrip() + "\n"
+
+
+def _lines(view: RunView) -> Iterator[str]:
+    summary = view.summary
+    yield f"# {escape(context.heading(view))}"
+    yield ""
+    yield f"**{escape(words.clean(summary.verdict, 1000))}**"
+    yield ""
+    yield from _findings(view)
+    tables = (slo_table(view, brief=True), latency_table(view, brief=True), class_latency_table(view))
+    for table in filter(None, tables):
+        yield from _table(table)
+    load = summary.load.get(view.total)
+    if load is not None:
+        yield "## Load in the window"
+        yield ""
+        yield from _rows(load_facts(load))
+        by_class = class_load_table(view)
+        if by_class:
+            yield from _table(by_class)
+        outcomes = ", ".join(f"{outcome} {words.count(n)}" for outcome, n in outcome_counts(view))
+        yield escape(f"Whole run: planned {words.count(load.planned)}, sent {words.count(load.sent)}; {outcomes}.")
+        yield ""
+    errors = error_table(view, most=MOST_ERRORS)
+    if errors:
+        yield from _table(errors)
+    yield "## What was run"
+    yield ""
+    yield from _rows(context.facts(view))
+    if summary.statement:
+        yield f"> {escape(words.clean(summary.statement, 2000))}"
+        yield ""
+
+
+def _findings(view: RunView) -> Iterator[str]:
+    for finding in view.summary.findings:
+        limit = f" (limit {words.clean(finding.limit)})" if finding.limit else ""
+        seen = escape(f"{words.clean(finding.seen)}{limit}")
+        yield f"- **{finding.code}** {finding.level}: {seen}. {escape(words.clean(finding.text, 1000))}"
+    if view.summary.findings:
+        yield ""
+
+
+def _rows(facts: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield "|  |  |"
+    yield "|---|---|"
+    for name, value in facts:
+        yield f"| {escape(name)} | {escape(value)} |"
+    yield ""
+
+
+def _table(table: Table) -> Iterator[str]:
+    yield f"## {escape(table.title)}"
+    yield ""
+    yield "| " + " | ".join(escape(column) for column in table.columns) + " |"
+    text = [i == 0 or not column or column in table.left for i, column in enumerate(table.columns)]
+    yield "|" + "|".join("---" if left else "---:" for left in text) + "|"
+    for row in table.rows:
+        yield "| " + " | ".join(_cell(cell) for cell in row) + " |"
+    yield ""
+    for note in table.notes:
+        yield escape(f"{note[0].upper()}{note[1:]}") + "  "
+    if table.notes:
+        yield ""
+
+
+def _cell(cell: Cell) -> str:
+    text = escape(cell.text)
+    if text and cell.tone in {"strong", "bad"}:
+        text = f"**{text}**"
+    return ("&nbsp;&nbsp;" if cell.indent else "") + text

@@ -1,0 +1,97 @@
+"""The summary as JSON: what `run --json` prints and run.json keeps; non-finite numbers never reach it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from slobench.metrics.summary import Estimate, Finding, LatencyTable, SloResult, Summary
+from slobench.report.view import RunView
+
+
+def to_json(view: RunView) -> dict[str, Any]:
+    """What a run says to a program: the keys of the command reference first, then more detail.
+
+    Times in seconds, rates per second, shares in [0, 1]. An estimate whose value is infinite (failures or
+    timeouts reach that quantile) has value null and `infinite: true`; an interval end that is null beside a
+    number is unbounded.
+    """
+    return {**of_summary(view.summary, total=view.total), "out": str(view.folder)}
+
+
+def of_summary(summary: Summary, *, total: str = "all") -> dict[str, Any]:
+    """The same without the folder: the part that is kept in run.json."""
+    return {
+        "verdict": summary.verdict,
+        "exit": summary.exit,
+        "findings": [_finding(finding) for finding in summary.findings],
+        "slo": {name: _slo(result) for name, result in summary.slo.items()},
+        "latency": _latency(summary.latency.get(total, {})),
+        "load": _plain(summary.load[total]) if total in summary.load else None,
+        "errors": {outcome: dict(messages) for outcome, messages in summary.errors.items()},
+        "valid": summary.valid,
+        "exits": list(summary.exits),
+        "statement": summary.statement,
+        "window": _plain(summary.window),
+        "outcomes": {name: dict(counts) for name, counts in summary.outcomes.items()},
+        "load_by_class": {name: _plain(load) for name, load in summary.load.items()},
+        "latency_by_class": {name: _latency(table) for name, table in summary.latency.items()},
+        "latency_with_failures": {name: _latency(table) for name, table in summary.latency_adjusted.items()},
+        "latency_full_run": {name: _latency(table) for name, table in summary.latency_full_run.items()},
+        "tokens_source": dict(summary.tokens_source),
+        "approximate_tokens": summary.approximate_tokens,
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {key: getattr(finding, key) for key in ("code", "level", "seen", "limit", "text", "side")}
+
+
+def _slo(result: SloResult) -> dict[str, Any]:
+    estimate = _estimate(result.attainment)
+    return {
+        "attainment": estimate.pop("value"),
+        "low": estimate.pop("low"),
+        "high": estimate.pop("high"),
+        "met": result.met,
+        **estimate,
+        "population": result.population,
+        "good": result.good,
+        "not_judged": result.not_judged,
+        "left_out": result.left_out,
+        "vacuous": result.vacuous,
+        "attainment_admitted": _estimate(result.attainment_admitted),
+        "marginal": {clause: _estimate(seen) for clause, seen in result.marginal.items()},
+        "binding": result.binding,
+        "goodput_rps": _number(result.goodput_rps),
+        "good_tokens_per_s": _number(result.good_tokens_per_s),
+        "objectives": [
+            {"text": objective.text, "met": objective.met, "seen": _estimate(objective.seen)}
+            for objective in result.objectives
+        ],
+    }
+
+
+def _latency(table: LatencyTable) -> dict[str, Any]:
+    return {metric: {q: _estimate(seen) for q, seen in quantiles.items()} for metric, quantiles in table.items()}
+
+
+def _estimate(estimate: Estimate) -> dict[str, Any]:
+    shown = _plain(estimate)
+    if not shown["note"]:
+        del shown["note"]
+    if estimate.value is not None and math.isinf(estimate.value):
+        shown["infinite"] = True
+    return shown
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    return {key: _number(item) for key, item in asdict(value).items()}
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _number(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
