@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from slobench.config.workload import Arrivals, Burst, Constant, Gamma, Poisson
+from slobench.config.workload import MAX_REQUESTS, Arrivals, Burst, Constant, Gamma, Poisson
 from slobench.errors import ConfigError
 from slobench.workload.variates import FloatArray, IntArray, exponentials, gammas
 
 _BLOCK = 8192  # gaps drawn at a time: fixed, so that a longer plan begins with the shorter one
 _STEADY_CV = 1e-9  # below it gaps differ by less than their rounding to ns
-MAX_ROWS = 20_000_000
 _LAST_NS = 2**60
 
 
@@ -20,7 +19,7 @@ def offsets_ns(arrivals: Arrivals, *, n: int | None, horizon_ns: int | None, rng
     Gaps are rounded to ns before they are summed, so that the sum is exact. Random processes start with a gap;
     evenly spaced ones at 0, so that 10/s for 60 s is 600 requests. Poisson is exact: nothing is rescaled to the
     nominal rate. What is drawn for a smaller bound is the beginning of what is drawn for a larger one.
-    Raises ConfigError where the bounds ask for more than MAX_ROWS rows, or for 36 years.
+    Raises ConfigError where the bounds ask for more than MAX_REQUESTS rows, or for 36 years.
     """
     if n is None and (horizon_ns is None or isinstance(arrivals, Burst)):
         raise ConfigError("arrivals without an end\n  expected  a number of requests or, but for a burst, a duration")
@@ -44,9 +43,9 @@ def offsets_ns(arrivals: Arrivals, *, n: int | None, horizon_ns: int | None, rng
         block = last_ns + np.cumsum(gaps_ns.astype(np.int64))
         blocks.append(block)
         last_ns, drawn = int(block[-1]), drawn + len(block)
-        if drawn > MAX_ROWS + _BLOCK:
+        if drawn > MAX_REQUESTS + _BLOCK:
             raise ConfigError(
-                f"a plan at {arrivals.rate:g}/s would hold more than {MAX_ROWS:,} requests\n"
+                f"a plan at {arrivals.rate:g}/s would hold more than {MAX_REQUESTS:,} requests\n"
                 "  expected  a lower rate, a shorter duration, or fewer requests"
             )
     times = np.concatenate(blocks)[:n]
