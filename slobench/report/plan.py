@@ -1,0 +1,160 @@
+"""What there is to say about a plan: its digest, and for each class its rate, lengths and sharing."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import orjson
+
+from slobench.config.workload import Workload
+from slobench.plan import Plan
+from slobench.units import format_s
+from slobench.workload.arrivals import cv_of_gaps
+from slobench.workload.variates import IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class LengthFacts:
+    """Lengths in tokens; quantiles by rank ⌈qn⌉."""
+
+    mean: float
+    p50: int
+    p99: int
+    min: int
+    max: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClassFacts:
+    """One class; rates in requests/s and cv of the gaps are None where the loop is closed or all come at once."""
+
+    requests: int
+    rate_asked: float | None
+    rate_planned: float | None
+    cv_asked: float | None
+    cv_planned: float | None
+    input_tokens: LengthFacts
+    output_tokens: LengthFacts
+    shared_prefix_tokens: int
+    shared_share: float  # of the input tokens: what a prefix cache could serve at most
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFacts:
+    """The whole plan; after_duration: rows offered only while the last replies that count come in."""
+
+    workload: str
+    seed: int
+    digest: str
+    requests: int
+    sessions: int
+    after_duration: int
+    span_s: float | None
+    unique_prompts: int
+    classes: dict[str, ClassFacts]
+
+
+def describe(plan: Plan, workload: Workload, seed: int) -> PlanFacts:
+    """Measure a plan; classes of which no request falls into it are left out."""
+    scheduled = plan.scheduled_ns
+    late = 0 if scheduled is None or workload.duration is None else int((scheduled >= workload.duration).sum())
+    present = [code for code in range(len(plan.class_names)) if (plan.class_code == code).any()]
+    return PlanFacts(
+        workload=workload.name,
+        seed=seed,
+        digest=plan.digest,
+        requests=len(plan),
+        sessions=len(np.unique(plan.session)),
+        after_duration=late,
+        span_s=None if scheduled is None else float(scheduled[-1]) / 1e9,
+        unique_prompts=len(np.unique(plan.prompt)),
+        classes={plan.class_names[code]: _class_facts(plan, workload, code) for code in present},
+    )
+
+
+def to_json(facts: PlanFacts) -> str:
+    """Render as JSON, one object."""
+    return orjson.dumps(asdict(facts), option=orjson.OPT_INDENT_2).decode()
+
+
+def render(facts: PlanFacts) -> str:
+    """Render for people, 80 columns."""
+    span = "" if facts.span_s is None else f" over {format_s(facts.span_s)}"
+    late = f", {facts.after_duration} of them after the duration" if facts.after_duration else ""
+    lines = [
+        f"plan of {facts.workload}, seed {facts.seed}",
+        f"digest    {facts.digest}",
+        f"requests  {facts.requests}{span}{late}; {facts.sessions} sessions",
+        f"prompts   {facts.unique_prompts} of {facts.requests} unique",
+    ]
+    for name, each in facts.classes.items():
+        lines += [
+            "",
+            f"class {name}: {each.requests} requests",
+            *_rate_lines(each),
+            f"  input   {_lengths_text(each.input_tokens)}",
+            f"  output  {_lengths_text(each.output_tokens)}",
+        ]
+        if each.shared_prefix_tokens:
+            lines.append(f"  shared  {each.shared_prefix_tokens} tokens, {each.shared_share:.1%} of the input")
+    return "\n".join(lines)
+
+
+def _class_facts(plan: Plan, workload: Workload, code: int) -> ClassFacts:
+    name = plan.class_names[code]
+    spec = workload.classes[name]
+    rows = plan.take(np.flatnonzero(plan.class_code == code))
+    rate_asked = getattr(spec.arrivals, "rate", None)
+    cv_asked = None if spec.arrivals is None else cv_of_gaps(spec.arrivals)
+    rate, cv = _gaps(rows.scheduled_ns)
+    shared = np.minimum(rows.input_tokens, spec.shared_prefix_tokens).sum() / rows.input_tokens.sum()
+    return ClassFacts(
+        requests=len(rows),
+        rate_asked=rate_asked,
+        rate_planned=rate,
+        cv_asked=None if cv_asked is None or math.isnan(cv_asked) else cv_asked,
+        cv_planned=cv,
+        input_tokens=_length_facts(rows.input_tokens),
+        output_tokens=_length_facts(rows.output_tokens),
+        shared_prefix_tokens=spec.shared_prefix_tokens,
+        shared_share=float(shared),
+    )
+
+
+def _gaps(scheduled: IntArray | None) -> tuple[float | None, float | None]:
+    """Rate in 1/s and cv of the gaps between arrivals; None where there are none, or no time passes."""
+    if scheduled is None or len(scheduled) < 2 or scheduled[-1] == scheduled[0]:
+        return None, None
+    gaps_ns = np.diff(scheduled)
+    return 1e9 / float(gaps_ns.mean()), float(gaps_ns.std() / gaps_ns.mean())
+
+
+def _length_facts(tokens: IntArray) -> LengthFacts:
+    p50, p99 = np.quantile(tokens, [0.5, 0.99], method="inverted_cdf").tolist()
+    return LengthFacts(
+        mean=float(tokens.mean()),
+        p50=int(p50),
+        p99=int(p99),
+        min=int(tokens.min()),
+        max=int(tokens.max()),
+        total=int(tokens.sum()),
+    )
+
+
+def _lengths_text(each: LengthFacts) -> str:
+    return f"mean {each.mean:.1f}  p50 {each.p50}  p99 {each.p99}  min {each.min}  max {each.max} tokens"
+
+
+def _rate_lines(each: ClassFacts) -> list[str]:
+    if each.rate_planned is None:
+        return []
+    asked = "" if each.rate_asked is None else f" (asked {each.rate_asked:g})"
+    cv = (
+        ""
+        if each.cv_planned is None or each.cv_asked is None
+        else f", gap cv {each.cv_planned:.3f} ({each.cv_asked:g})"
+    )
+    return [f"  rate    {each.rate_planned:.4g}/s{asked}{cv}"]
