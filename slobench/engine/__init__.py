@@ -1,0 +1,1 @@
+"""The simulated continuous-batching engine: ground truth, and the default target."""
