@@ -18,13 +18,18 @@ NULL = names.NULL
 
 Columns = Mapping[str, NDArray[Any]]
 """Columns by name, of one length. Numbers that can be null are float64 with NaN (ns are exact up to
-104 days); strings are numpy str arrays with "" for null."""
+104 days); strings are numpy str arrays with "" for null (`error` and `finish_reason`: objects, as one long text would
+widen every row)."""
 
-_TIMES = (
-    "scheduled_ns started_ns connected_ns sent_ns headers_ns first_token_ns first_output_ns last_token_ns end_ns"
-).split()
-_COUNTS = "input_tokens output_tokens reasoning_tokens cached_tokens first_chunk_tokens chunks reads".split()
-DERIVED = "ttft_s ttfo_s tpot_s e2e_s ttft_sent_s e2e_sent_s send_lag_s max_gap_s".split()
+_TIMES = [
+    *("scheduled_ns", "started_ns", "connected_ns", "sent_ns", "headers_ns"),
+    *("first_token_ns", "first_output_ns", "last_token_ns", "end_ns"),
+]
+_COUNTS = [
+    *("input_tokens", "output_tokens", "reasoning_tokens", "cached_tokens"),
+    *("first_chunk_tokens", "chunks", "reads"),
+]
+DERIVED = ["ttft_s", "ttfo_s", "tpot_s", "e2e_s", "ttft_sent_s", "e2e_sent_s", "send_lag_s", "max_gap_s"]
 
 PLAN = pa.schema(
     [

@@ -244,7 +244,8 @@ def _from_arrow(field: pa.Field, table: pa.Table) -> NDArray[Any]:
         values = text_values(column)
         return values if field.name in _LONG_TEXT else values.astype(np.str_)
     if field.name == "coalesced":
-        return floats(column) == 1
+        flags: NDArray[np.bool_] = floats(column) == 1
+        return flags
     if field.name in _NEVER_NULL:
         numbers: NDArray[Any] = integers(column).astype(f"i{kind.bit_width // 8}")
         return numbers
