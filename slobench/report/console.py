@@ -59,7 +59,8 @@ def _draw(view: RunView, console: Console) -> None:
         console.print(_finding(finding))
     console.print()
     console.print(Text(context.heading(view), "bold"))
-    console.print(_facts(context.facts(view)))
+    told = [("note", note) for note in context.notes(view)]
+    console.print(_facts((*context.facts(view), *told)))
     tables = (
         slo_table(view, brief=True),
         latency_table(view, brief=True),

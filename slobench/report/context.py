@@ -40,6 +40,12 @@ def facts(view: RunView) -> Facts:
     return tuple((name, words.clean(value, 200)) for name, value in found if value)
 
 
+def notes(view: RunView) -> tuple[str, ...]:
+    """What the trial remarked while it ran."""
+    found = view.at("run", "notes")
+    return tuple(words.clean(note, 1000) for note in found) if isinstance(found, list | tuple) else ()
+
+
 def window(chosen: WindowText, *, duration_s: Any = None) -> str:
     """`4.2-56.1 s of 60 s, steady; mean E2E 1.8 s, p99 4.1 s`."""
     span = f"{chosen.start_s:.1f}–{chosen.end_s:.1f} s"

@@ -71,7 +71,7 @@ def _lines(view: RunView) -> Iterator[str]:
         yield from _table(errors)
     yield "## What was run"
     yield ""
-    yield from _rows(context.facts(view))
+    yield from _rows((*context.facts(view), *(("note", note) for note in context.notes(view))))
     if summary.statement:
         yield f"> {escape(words.clean(summary.statement, 2000))}"
         yield ""

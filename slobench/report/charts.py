@@ -1,0 +1,291 @@
+"""The pictures of a run: TTFT over time, distributions, throughput, requests in flight, send lag, errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slobench.names import Outcome
+from slobench.report import series, words
+from slobench.report.series import Bins, Floats
+from slobench.report.svg import Axis, Plot, linear_axis, log_axis
+from slobench.report.view import RunView
+
+MOST_DOTS = 2_500
+TONES = 6  # classes beyond share the last colour
+NOT_FAILED = (Outcome.OK, Outcome.CANCELLED, Outcome.CUT, Outcome.UNSENT)
+HALF = 470
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One chart with its words; svg is markup made here, the rest is text."""
+
+    title: str
+    about: str
+    svg: str
+    legend: tuple[tuple[str, str], ...] = ()  # (CSS class, text)
+    wide: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What every chart needs, computed once."""
+
+    view: RunView
+    bins: Bins
+    end_s: float
+    scheduled_s: Floats
+    end_of_s: Floats
+    names: tuple[str, ...]
+
+    def column(self, name: str) -> Floats:
+        return np.asarray(self.view.derived[name], dtype=np.float64)
+
+    def of_class(self, name: str) -> NDArray[np.bool_]:
+        return np.asarray(self.view.records.requests["class"] == name, dtype=np.bool_)
+
+    def plot(self, y: Axis, title: str, height: int = 220) -> Plot:
+        """Axes over the run's time, what lies outside the window greyed out."""
+        window = self.view.summary.window
+        plot = Plot(Axis(0.0, self.end_s, show=_clock, label="s since start"), y, height=height, title=title)
+        plot.shade(0.0, min(window.start_s, self.end_s), "warm-up")
+        plot.shade(min(max(window.end_s, 0.0), self.end_s), self.end_s, "drain")
+        return plot
+
+
+def figures(view: RunView) -> list[Figure]:
+    """Every chart that the records can fill, in reading order."""
+    requests = view.records.requests
+    scheduled, ended = series.seconds(requests["scheduled_ns"]), series.seconds(requests["end_ns"])
+    seen = np.concatenate([scheduled, ended])
+    seen = seen[np.isfinite(seen)]
+    if not len(seen) or seen.max() <= 0:
+        return []
+    end_s = float(seen.max())
+    bins = series.time_bins(end_s, int(np.isfinite(scheduled).sum()))
+    run = _Run(view, bins, end_s, scheduled, ended, _names(view))
+    made = (
+        _ttft(run),
+        *_distributions(run),
+        _tokens(run),
+        _rates(run),
+        _in_flight(run),
+        _send_lag(run),
+        _errors(run),
+    )
+    return [figure for figure in made if figure is not None]
+
+
+def _names(view: RunView) -> tuple[str, ...]:
+    return view.classes or tuple(str(name) for name in np.unique(view.records.requests["class"]))
+
+
+def _clock(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) else f"{value:.1f}"
+
+
+def _time(value: float) -> str:
+    """A tick: `50 ms`, not `50.0 ms`."""
+    text = words.seconds(value)
+    number, _, unit = text.partition(" ")
+    return f"{number.rstrip('0').rstrip('.')} {unit}" if "." in number else text
+
+
+def _amount(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.3g}"
+
+
+def _share(value: float) -> str:
+    return f"{value * 100:.5g} %"
+
+
+def _tone(position: int) -> str:
+    return f"c{min(position, TONES - 1)}"
+
+
+def _class_legend(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    if len(names) < 2:
+        return ()
+    return tuple((f"dot {_tone(i)}", words.clean(name, 40)) for i, name in enumerate(names))
+
+
+def _limit_rules(run: _Run, plot: Plot, metric: str, *, vertical: bool = False) -> None:
+    for name, limit_s in run.view.limits_s(metric).items():
+        prefix = f"{words.clean(name, 24)} " if name else ""
+        plot.rule(limit_s, f"{prefix}limit {_time(limit_s)}", vertical=vertical)
+
+
+def _ttft(run: _Run) -> Figure | None:
+    values = run.column("ttft_s")
+    shown = np.flatnonzero(~np.isnan(values) & ~np.isnan(run.scheduled_s))
+    if not len(shown):
+        return None
+    p50, p99 = series.quantiles_over_time(run.scheduled_s, values, run.bins, (0.5, 0.99))
+    limits = run.view.limits_s("ttft").values()
+    plot = run.plot(log_axis(values, _time, "TTFT", *limits), "TTFT over time", 270)
+    kept = shown[series.thinned(len(shown), MOST_DOTS)]
+    for position, name in enumerate(run.names):
+        own = kept[run.of_class(name)[kept]]
+        plot.dots(run.scheduled_s[own], values[own], _tone(position))
+    outcome = run.view.records.requests["outcome"]
+    failed = run.scheduled_s[np.isnan(values) & ~np.isin(outcome, [str(o) for o in NOT_FAILED])]
+    plot.flags(failed[series.thinned(len(failed), MOST_DOTS)], "failed")
+    plot.line(run.bins.centres, p50, "ink")
+    plot.line(run.bins.centres, p99, "ink high")
+    _limit_rules(run, plot, "ttft")
+    thinned = "" if len(kept) == len(shown) else f" {len(kept):,} of {len(shown):,} requests are drawn; the lines use all."
+    marks = (("flag failed", "failed before a token"),) if len(failed) else ()
+    return Figure(
+        "Time to first token, by scheduled time",
+        f"Each dot is a request, each point of a line {_bin(run.bins)} of arrivals.{thinned}",
+        plot.svg(),
+        (*_class_legend(run.names), ("stroke ink", "p50"), ("stroke ink high", "p99"), *marks),
+    )
+
+
+def _bin(bins: Bins) -> str:
+    return f"{bins.width:g} s"
+
+
+def _distributions(run: _Run) -> Iterator[Figure]:
+    window = run.view.summary.window
+    inside = (run.scheduled_s >= window.start_s) & (run.scheduled_s < window.end_s)
+    for metric, about in (("ttft", "TTFT"), ("tpot", "TPOT"), ("e2e", "E2E")):
+        values = run.column(f"{metric}_s")
+        if not np.any(inside & ~np.isnan(values)):
+            continue
+        curves = []
+        for name in run.names:
+            own = inside & run.of_class(name)
+            curves.append(series.distribution(values[own], int(own.sum())))
+        ends = [float(y[-1]) for _, y in curves if len(y)]
+        largest = int(inside.sum())
+        limits = run.view.limits_s(metric).values()
+        y = Axis(0.0, 1 - 1 / max(10, largest), "tail", _share)
+        plot = Plot(log_axis(values[inside], _time, "", *limits), y, width=HALF, height=250, title=f"{about} distribution")
+        for position, (xs, ys) in enumerate(curves):
+            plot.line(xs, np.minimum(ys, y.high), _tone(position))
+        _limit_rules(run, plot, metric, vertical=True)
+        below = " A curve that ends early has requests without this time." if min(ends) < 1 - 1e-9 else ""
+        yield Figure(
+            f"{about} distribution",
+            f"Share of scheduled requests at most this long.{below}",
+            plot.svg(),
+            _class_legend(run.names),
+            wide=False,
+        )
+
+
+def _tokens(run: _Run) -> Figure | None:
+    chunks = run.view.records.chunks
+    times = series.seconds(chunks["t_ns"])
+    if not len(times):
+        return None
+    tokens = np.asarray(chunks["tokens"], dtype=np.float64)
+    known = not np.any(np.isnan(tokens))
+    rate = series.rate_over_time(times, run.bins, tokens if known else None)
+    unit = "tok/s" if known else "events/s"
+    plot = Plot(
+        Axis(0.0, run.end_s, show=_clock, label="s since start"),
+        linear_axis(rate, _amount, unit),
+        width=HALF,
+        title="output over time",
+    )
+    _shade(run, plot)
+    edges = np.minimum(run.bins.edges, run.end_s)
+    plot.area(np.repeat(edges, 2)[1:-1], np.repeat(rate, 2), "c0")
+    plot.steps(edges, rate, "c0")
+    about = f"{unit} by receive time, {_bin(run.bins)} each."
+    if not known:
+        about += " The server did not say how many tokens an event carries."
+    return Figure("Output throughput", about, plot.svg(), wide=False)
+
+
+def _shade(run: _Run, plot: Plot) -> None:
+    window = run.view.summary.window
+    plot.shade(0.0, min(window.start_s, run.end_s))
+    plot.shade(min(max(window.end_s, 0.0), run.end_s), run.end_s)
+
+
+def _rates(run: _Run) -> Figure:
+    offered = series.rate_over_time(run.scheduled_s, run.bins)
+    outcome = run.view.records.requests["outcome"]
+    done = series.rate_over_time(run.end_of_s[outcome == Outcome.OK.value], run.bins)
+    y = linear_axis(np.concatenate([offered, done]), _amount, "req/s")
+    plot = Plot(Axis(0.0, run.end_s, show=_clock, label="s since start"), y, width=HALF, title="request rates over time")
+    _shade(run, plot)
+    edges = np.minimum(run.bins.edges, run.end_s)
+    plot.steps(edges, offered, "quiet")
+    plot.steps(edges, done, "c1")
+    return Figure(
+        "Offered and finished",
+        f"req/s, {_bin(run.bins)} each. Finished below offered for long: the queue grows.",
+        plot.svg(),
+        (("stroke quiet", "scheduled"), ("stroke c1", "finished ok")),
+        wide=False,
+    )
+
+
+def _in_flight(run: _Run) -> Figure | None:
+    started = series.seconds(run.view.records.requests["started_ns"])
+    if np.all(np.isnan(started)):
+        return None
+    at = np.linspace(0, run.end_s, 400)
+    level = series.in_flight(started, run.end_of_s, at)
+    plot = run.plot(linear_axis(level, _amount, "requests"), "requests in flight over time", 170)
+    plot.area(at, level, "c3")
+    plot.line(at, level, "c3")
+    return Figure("Requests in flight", "Started and not yet ended.", plot.svg())
+
+
+def _send_lag(run: _Run) -> Figure | None:
+    lag = run.column("send_lag_s")
+    if not np.any(lag > 0):
+        return None
+    curves = series.quantiles_over_time(run.scheduled_s, np.maximum(lag, 1e-7), run.bins, (0.5, 0.99, 1.0))
+    tightest = min(run.view.limits_s("ttft").values(), default=0.5)
+    warning, past = _lag_steps(run.view)
+    worst = float(np.nanmax(np.concatenate(curves)))
+    near = [step * tightest for step in (warning, past) if step * tightest < 30 * worst]
+    plot = run.plot(log_axis(np.concatenate(curves), _time, "send lag", *near), "send lag over time", 200)
+    for curve, tone in zip(curves, ("c2", "c2 high", "quiet"), strict=True):
+        plot.line(run.bins.centres, curve, tone)
+    for step, name in ((warning, "warning"), (past, "invalid")):
+        if step * tightest in near:
+            plot.rule(step * tightest, f"{name} at p99 {_time(step * tightest)}", tone="limit" if name == "invalid" else "soft")
+    return Figure(
+        "Send lag",
+        f"How late the client began to send, against the schedule: p99 from {_time(warning * tightest)} on is a "
+        f"warning, from {_time(past * tightest)} the client was too slow.",
+        plot.svg(),
+        (("stroke c2", "p50"), ("stroke c2 high", "p99"), ("stroke quiet", "max")),
+    )
+
+
+def _lag_steps(view: RunView) -> tuple[float, float]:
+    warning, past = (view.at("thresholds", "v01_lag_of_s", key) for key in ("warning", "past"))
+    return (
+        warning if isinstance(warning, int | float) else 0.01,
+        past if isinstance(past, int | float) else 0.05,
+    )
+
+
+def _errors(run: _Run) -> Figure | None:
+    outcome = run.view.records.requests["outcome"]
+    kinds, counts = np.unique(outcome[~np.isin(outcome, [str(o) for o in NOT_FAILED])], return_counts=True)
+    if not len(kinds):
+        return None
+    ordered = [str(kind) for kind in kinds[np.argsort(-counts, kind="stable")]]
+    at = np.where(np.isnan(run.end_of_s), run.scheduled_s, run.end_of_s)
+    layers = []
+    for position, kind in enumerate(ordered):
+        layers.append((f"e{min(position, 3)}", series.rate_over_time(at[outcome == kind], run.bins) * run.bins.width))
+    total = np.sum([layer for _, layer in layers], axis=0)
+    plot = run.plot(linear_axis(total, _amount, "requests"), "failed requests over time", 170)
+    plot.stack(np.minimum(run.bins.edges, run.end_s), layers)
+    legend = tuple((f"box e{min(i, 3)}", words.clean(kind, 40)) for i, kind in enumerate(ordered))
+    return Figure("Failed requests", f"By the time they ended, {_bin(run.bins)} each.", plot.svg(), legend)
