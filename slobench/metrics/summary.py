@@ -93,6 +93,7 @@ class Load:
     tokens_per_event: float | None
     input_tokens_mean: float | None
     output_tokens_mean: float | None
+    output_tokens_per_s_max: float | None = None  # the highest second's (at least the mean)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,273 @@
+"""Checks of the workload as it really was, and of what the numbers rest on (V08, V09, V11 to V13, V18, V19)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from slobench.metrics.ask import Step
+from slobench.metrics.case import Case, Check, percent
+from slobench.metrics.columns import is_ok, number, seconds
+from slobench.metrics.latency import tokens_per_event
+from slobench.metrics.load import spans
+from slobench.metrics.summary import Finding, LatencyTable
+from slobench.names import OUTCOMES
+from slobench.stats.arrivals import counts, dispersion, ks_distance
+from slobench.stats.quantiles import FloatArray
+from slobench.units import format_s
+
+V08, V09, V11 = Check("V08", "workload"), Check("V09", "workload"), Check("V11", "workload")
+V12, V13 = Check("V12", "instrument"), Check("V13", "instrument")
+V18, V19 = Check("V18", "instrument"), Check("V19", "workload")
+
+MANY_TOKENS = 32  # a reply this long cannot truly arrive at one instant
+FEW_BINS = 20  # fewer counts say nothing of their dispersion
+POINT_MASS = 0.1  # gaps with a smaller cv are evenly spaced
+CLOCK_ORDER = (
+    (("scheduled_ns", "started_ns", "sent_ns"), 0),
+    # A stamp is carried over from wall time by two clock reads; a client stopped between them dates it early.
+    (("headers_ns", "first_token_ns", "last_token_ns", "end_ns"), 10_000_000),
+)  # names, and by how many ns they may disagree
+
+
+def length(case: Case) -> Iterator[Finding]:
+    """V08: is the window long enough, and after a warm-up."""
+    limits, window = case.ask.thresholds, case.window
+    if window.mean_e2e_s is None:
+        return
+    if window.whole_run:
+        yield V08.warning(
+            f"the window is the whole run of {format_s(window.length_s)}",
+            f"a warm-up of {format_s(window.warmup_s)} (2 x p99 E2E, or as asked) and as much again",
+            "filling and emptying of the server are part of the numbers; run longer",
+        )
+    elif window.lengths_of_e2e() < limits.v08_window_of_e2e:
+        yield V08.warning(
+            f"window of {window.lengths_of_e2e():.3g} mean E2E",
+            f"at least {limits.v08_window_of_e2e:g} ({format_s(limits.v08_window_of_e2e * window.mean_e2e_s)})",
+            "what happens within a reply's time decides the numbers; run longer",
+        )
+    else:
+        filled = len(np.unique(window.batch(seconds(case.requests, "scheduled_ns")[case.main])))
+        if filled < limits.v08_batches:
+            yield V08.warning(
+                f"requests in {filled} tenths of the window",
+                f"all {limits.v08_batches}",
+                "no intervals can be given; run longer",
+            )
+
+
+def precision(case: Case, latency: Mapping[str, LatencyTable]) -> Iterator[Finding]:
+    """V09: are there enough effective requests beyond each quantile that the SLO judges."""
+    names = ["all", *dict(case.slo.by_class)]
+    for name in names:
+        asked = case.slo.for_class(name) if name != "all" else case.slo.common
+        for objective in asked.objectives:
+            if objective.quantile is None:
+                continue
+            quantile = f"p{objective.quantile * 100:g}"
+            seen = latency.get(name, {}).get(objective.metric, {}).get(quantile)
+            if seen is None or seen.n_eff is None:
+                continue
+            tail = seen.n_eff * (1 - objective.quantile)
+            if tail < case.ask.thresholds.v09_tail:
+                yield V09.warning(
+                    f"{objective.metric} {quantile} of {name} rests on {tail:.2g} effective requests beyond it",
+                    f"at least {case.ask.thresholds.v09_tail:g}",
+                    "the quantile is a matter of chance; run longer",
+                )
+
+
+def tokens(case: Case) -> Iterator[Finding]:
+    """V11: tokens that came out and went in, against the plan."""
+    limits = case.ask.thresholds.v11_tokens
+    ok = is_ok(case.requests)
+    out = _ratio(case, "output_tokens", case.main & ok)
+    if out is not None:
+        seen = f"output tokens {percent(out)} of the plan's"
+        if case.ask.forces_length:
+            yield from V11.graded(
+                abs(out - 1),
+                limits,
+                seen=seen,
+                limit=_off,
+                text="the server did not make the replies that were asked for",
+            )
+        elif abs(out - 1) > limits.warning:
+            yield V11.warning(
+                seen,
+                _off(limits.warning),
+                "lengths were not forced: planned ones are upper limits, and the load is another than planned",
+            )
+    into = _ratio(case, "input_tokens", case.main & ok)
+    if into is None:
+        return
+    if case.ask.ids_sent:
+        seen = f"input tokens {percent(into)} of the plan's"
+        yield from V11.graded(
+            abs(into - 1), limits, seen=seen, limit=_off, text="the server read other prompts than were planned"
+        )
+        return
+    before = seconds(case.requests, "scheduled_ns") < case.window.start_s
+    calibrated = _ratio(case, "input_tokens", before & ok)
+    if calibrated and np.sum(before & ok) >= FEW_BINS and abs(into / calibrated - 1) > limits.warning:
+        yield V11.warning(
+            f"input tokens per planned one {percent(into)}, in warm-up {percent(calibrated)}", _off(limits.warning),
+            "the length of text prompts drifted",
+        )  # fmt: skip
+
+
+def _off(share: float) -> str:
+    return f"{percent(share)} off"
+
+
+def _ratio(case: Case, name: str, chosen: FloatArray | np.ndarray[tuple[int], np.dtype[np.bool_]]) -> float | None:
+    seen, planned = number(case.requests, name)[chosen], number(case.requests, f"{name}_planned")[chosen]
+    known = ~np.isnan(seen) & (planned > 0)
+    return float(seen[known].sum() / planned[known].sum()) if known.any() else None
+
+
+def stream_shape(case: Case) -> Iterator[Finding]:
+    """V12: do tokens come one by one, as they are made."""
+    limits, requests = case.ask.thresholds, case.requests
+    ok = case.main & is_ok(requests) & ~np.isnan(number(requests, "first_token_ns"))
+    if not case.ask.stream or not ok.any():
+        return
+    first, last = seconds(requests, "first_token_ns")[ok], seconds(requests, "last_token_ns")[ok]
+    n = number(requests, "output_tokens")[ok]
+    spread = last - first
+    at_once = (n > MANY_TOKENS) & (spread <= limits.v12_at_once_s) | (n >= 4) & (spread <= 0)
+    share = float(at_once.mean())
+    if share > limits.v12_at_once_share:
+        yield V12.past(
+            f"{percent(share)} of replies arrived whole", percent(limits.v12_at_once_share),
+            "something buffers the stream (a proxy, compression): TTFT and the gaps between tokens are not the server's",
+        )  # fmt: skip
+    each = tokens_per_event(requests, ok_mask(case))
+    if each is not None and each > limits.v12_tokens_per_event and share <= limits.v12_at_once_share:
+        yield V12.warning(
+            f"{each:.3g} tokens per event", f"{limits.v12_tokens_per_event:g}",
+            "single tokens cannot be timed: gaps are shared out, TPOT counts tokens by usage",
+        )  # fmt: skip
+    tail = seconds(requests, "end_ns")[ok] - last
+    if len(tail) and float(np.median(tail)) > limits.v12_tail_s:
+        yield V12.warning(
+            f"replies ended {format_s(float(np.median(tail)))} after their last token (median)", format_s(limits.v12_tail_s),
+            "a late usage event or end of stream; it does not count into E2E",
+        )  # fmt: skip
+
+
+def ok_mask(case: Case) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """The window's successful requests."""
+    return case.main & is_ok(case.requests)
+
+
+def accounting(case: Case) -> Iterator[Finding]:
+    """V13, over the whole run: nothing counted twice or not at all, and no time runs backwards."""
+    requests = case.requests
+    known = np.isin(requests["outcome"], [str(outcome) for outcome in OUTCOMES])
+    index = np.asarray(requests["index"])
+    wrong = int(np.sum(~known)) + len(index) - len(np.unique(index))
+    if wrong:
+        yield V13.past(f"{wrong} requests without one outcome", "0", "the records are damaged")
+    backwards = _backwards(case)
+    if backwards:
+        yield V13.past(
+            f"{backwards} requests with times out of order", "0", "the clock or the records cannot be trusted"
+        )
+    off = little(case)
+    if off is not None:
+        yield from V13.graded(
+            off, case.ask.thresholds.v13_little, seen=f"requests in flight by the workers' counters and by the records differ by {percent(off)}",
+            limit=percent, text="Little's law does not hold: some requests are counted wrongly",
+        )  # fmt: skip
+
+
+def _backwards(case: Case) -> int:
+    wrong = np.zeros(len(case.requests["index"]), dtype=np.bool_)
+    for names, slack_ns in CLOCK_ORDER:
+        last = np.full(len(wrong), -np.inf)
+        for name in names:
+            now = number(case.requests, name)
+            wrong |= now < last - slack_ns
+            last = np.fmax(last, now)
+    return int(wrong.sum())
+
+
+def little(case: Case) -> float | None:
+    """Relative difference of mean in-flight by the workers' samples and, at the same moments, by the records.
+
+    An end is counted by a worker up to a few ms after its stamp; that much is no difference.
+    """
+    requests = case.requests
+    sampled = recorded = slack = 0.0
+    for source, at, value in case.samples("in_flight", whole_run=True):
+        mine = requests["worker"] == int(source.rpartition("-")[2])
+        begin, end = spans(requests, mine)
+        if not len(begin) or len(at) < FEW_BINS:
+            continue
+        during = (at >= begin.min()) & (at <= end.max())
+        at, value = at[during], value[during]
+        open_then = np.searchsorted(np.sort(begin), at, side="right") - np.searchsorted(np.sort(end), at, side="right")
+        sampled += float(value.sum())
+        recorded += float(open_then.sum())
+        slack += len(at) * len(begin) / max(float(end.max() - begin.min()), 1e-9) * 0.002
+    if recorded <= 0:
+        return None
+    return max(abs(sampled - recorded) - slack, 0.0) / recorded
+
+
+def arrivals(case: Case) -> Iterator[Finding]:
+    """V18: were requests sent at the planned gaps; open loop only."""
+    if case.ask.closed:
+        return
+    planned, sent = _planned_and_sent(case)
+    if len(planned) < FEW_BINS:
+        return
+    limits, gaps = case.ask.thresholds, np.diff(planned)
+    mean = float(gaps.mean())
+    if mean > 0:
+        # A point mass has no distance from its jittered copy but with a tolerance; elsewhere 2 % of the mean gap.
+        tolerance = mean * (POINT_MASS if gaps.std() < POINT_MASS * mean else limits.v18_ks.warning)
+        distance = ks_distance(np.diff(np.sort(sent)), gaps, tolerance)
+        yield from V18.graded(
+            distance, limits.v18_ks, seen=f"sent gaps differ from planned ones by {distance:.2g} (KS distance)", limit="{:g}".format,
+            text="the arrival process was not the planned one; use more --workers or another host",
+        )  # fmt: skip
+    for width in (1.0, 10.0):
+        yield from _dispersion(case, planned, sent, width, limits.v18_dispersion)
+
+
+def _planned_and_sent(case: Case) -> tuple[FloatArray, FloatArray]:
+    scheduled, started = seconds(case.requests, "scheduled_ns"), seconds(case.requests, "started_ns")
+    both = case.main & ~np.isnan(started)
+    return np.sort(scheduled[both]), started[both]
+
+
+def _dispersion(case: Case, planned: FloatArray, sent: FloatArray, width: float, step: Step) -> Iterator[Finding]:
+    window = case.window
+    by_plan, by_send = (counts(times, width, window.start_s, window.end_s) for times in (planned, sent))
+    if len(by_plan) < FEW_BINS or not by_plan.any() or not by_send.any():
+        return
+    # + 0.1: counts of evenly spaced arrivals have no dispersion that could be compared as a ratio
+    ratio = (dispersion(by_send) + 0.1) / (dispersion(by_plan) + 0.1)
+    yield from V18.graded(
+        abs(ratio - 1), step, seen=f"dispersion of sends per {width:g} s {ratio:.3g} times the planned", limit=lambda x: f"±{x * 100:g} %",
+        text="the arrival process was not the planned one; use more --workers or another host",
+    )  # fmt: skip
+
+
+def judgeable(case: Case) -> Iterator[Finding]:
+    """V19: successful replies whose SLO could not be judged."""
+    ok = ok_mask(case)
+    if not ok.any():
+        return
+    share = float(np.mean(case.judged.unjudgeable[ok]))
+    yield from V19.graded(
+        share,
+        case.ask.thresholds.v19_not_judged,
+        seen=f"SLO of {percent(share)} of replies could not be judged",
+        limit=percent,
+        text="a limit's quantity does not exist for them (not streaming, hidden reasoning); use another limit",
+    )

@@ -1,0 +1,163 @@
+"""Estimates with intervals that allow for the dependence of requests in one run (docs/metrics.md, Intervals)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slobench.metrics.columns import BoolArray, IntArray
+from slobench.metrics.summary import Estimate
+from slobench.metrics.window import BATCHES
+from slobench.stats.effective import design_effect
+from slobench.stats.intervals import exact_binomial, expit, logit
+from slobench.stats.jackknife import Grouped, jackknife_t
+from slobench.stats.quantiles import FloatArray
+
+LONG_IN_E2E = 30.0  # a window this many mean E2E long is nearly independent of the next
+FEW_MISSES = 5
+QUANTILES = {"p1": 0.01, "p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Which of the run's contiguous windows each value belongs to.
+
+    of: one number in [0, count) per request. optimistic: the windows are shorter than 30 x mean E2E, so what is
+    left of their dependence makes intervals too narrow.
+    """
+
+    of: IntArray
+    count: int
+    optimistic: bool
+
+
+def split(batch: IntArray, lengths_of_e2e: float) -> Windows:
+    """Ten contiguous windows of a run that is so many mean E2E long."""
+    return Windows(batch, BATCHES, lengths_of_e2e < BATCHES * LONG_IN_E2E)
+
+
+def share(good: BoolArray, counted: BoolArray, windows: Windows, risk: FloatArray | None = None) -> Estimate:
+    """A share of requests, with a 95 % interval: jackknife-t on the logit scale, or the exact binomial.
+
+    good, counted: one value per request. With under 5 misses (or under 5 hits) the exact binomial at n_eff, where
+    the design effect is also taken from the tenth of the requests with the highest `risk` (value/limit): misses
+    too few to show their own dependence are worth no more than those who came close.
+    """
+    n = int(counted.sum())
+    if n == 0:
+        return Estimate(None)
+    hits = np.bincount(windows.of[counted & good], minlength=windows.count)
+    sizes = np.bincount(windows.of[counted], minlength=windows.count)
+    value = int(hits.sum()) / n
+    effect = design_effect(hits, sizes)
+    rare = min(int(hits.sum()), n - int(hits.sum())) < FEW_MISSES
+    if rare and risk is not None:
+        effect = max((x for x in (effect, _effect_of_the_riskiest(risk, counted, windows)) if x), default=None)
+    notes = ["optimistic"] if windows.optimistic else []
+    if np.any(sizes == 0) or (rare and effect is None):
+        return Estimate(value, n=n, n_eff=n / effect if effect else None, design_effect=effect, note="no interval")
+    n_eff = n / effect if effect else float(n)
+    if rare:
+        low, high = exact_binomial(value * n_eff, n_eff)
+    else:
+        low, high = _logit_interval(hits, sizes, n)
+    return Estimate(value, min(low, value), max(high, value), n, n_eff, effect, ", ".join(notes))
+
+
+def _logit_interval(hits: NDArray[np.integer], sizes: NDArray[np.integer], n: int) -> tuple[float, float]:
+    clip = 1 / (2 * n)
+    without = (hits.sum() - hits) / (n - sizes)
+    scale = np.array([logit(p) for p in np.clip(without, clip, 1 - clip)])
+    low, high = jackknife_t(logit(float(np.clip(hits.sum() / n, clip, 1 - clip))), scale)
+    return expit(low), expit(high)
+
+
+def _effect_of_the_riskiest(risk: FloatArray, counted: BoolArray, windows: Windows) -> float | None:
+    known = counted & ~np.isnan(risk)
+    if not known.any():
+        return None
+    grouped = Grouped.sort(risk[known], windows.of[known], windows.count)
+    return design_effect(grouped.above(grouped.quantile(0.9)), grouped.sizes)
+
+
+def latency_table(
+    values: FloatArray, windows: Windows, quantiles: Mapping[str, float] = QUANTILES, *, intervals: bool = True
+) -> dict[str, Estimate]:
+    """Mean, min, quantiles and max of the values that exist; +inf is a failure.
+
+    Quantiles are pooled inverse-ECDF values; intervals are delete-one-window jackknife-t on the log scale. Each has
+    the n_eff and design effect of its own indicator. intervals False: values and n only.
+    """
+    known = ~np.isnan(values)
+    n = int(known.sum())
+    if n == 0:
+        return {}
+    grouped = Grouped.sort(values[known], windows.of[known], windows.count)
+    usable = intervals and bool(np.all(grouped.sizes > 0)) and n >= 2 * windows.count
+    mean = _mean(grouped, windows, interval=usable)
+    table = {"mean": mean, "min": Estimate(float(grouped.values[0]), n=n)}
+    for name, q in quantiles.items():
+        table[name] = _quantile(grouped, q, windows, interval=usable)
+    return {**table, "max": Estimate(float(grouped.values[-1]), n=n)}
+
+
+def _mean(grouped: Grouped, windows: Windows, *, interval: bool) -> Estimate:
+    n = len(grouped.values)
+    value = float(grouped.values.mean())
+    if not interval or not math.isfinite(value):
+        return Estimate(value, n=n)
+    sums = np.bincount(grouped.group, weights=grouped.values, minlength=grouped.groups)
+    low, high = _on_scale(value, (sums.sum() - sums) / (n - grouped.sizes))
+    variance = float(grouped.values.var())
+    k = grouped.groups
+    spread = k / (k - 1) * float(np.sum((sums - value * grouped.sizes) ** 2)) / n**2
+    effect = max(spread * n / variance, 1.0) if variance > 0 else None
+    return Estimate(
+        value, low, high, n, n / effect if effect else None, effect, "optimistic" if windows.optimistic else ""
+    )
+
+
+def _quantile(grouped: Grouped, q: float, windows: Windows, *, interval: bool) -> Estimate:
+    n = len(grouped.values)
+    value = grouped.quantile(q)
+    if not interval:
+        return Estimate(value, n=n)
+    above = (
+        grouped.above(value)
+        if math.isfinite(value)
+        else np.bincount(grouped.group[np.isinf(grouped.values)], minlength=grouped.groups)
+    )
+    effect = design_effect(above, grouped.sizes)
+    n_eff = n / effect if effect else None
+    notes = [] if n_eff is None or n_eff * (1 - q) >= 10 else ["thin" if n_eff * (1 - q) >= 1 else "very thin"]
+    if not math.isfinite(value):
+        return Estimate(value, n=n, n_eff=n_eff, design_effect=effect, note=", ".join(notes))
+    low, high = _on_scale(value, grouped.quantile_without_each(q))
+    notes += ["optimistic"] if windows.optimistic else []
+    return Estimate(value, low, high, n, n_eff, effect, ", ".join(notes))
+
+
+def _on_scale(value: float, without: FloatArray) -> tuple[float | None, float | None]:
+    """Jackknife interval on the log scale, where all values are positive and finite; else on their own."""
+    if not np.all(np.isfinite(without)):
+        return None, None  # a window decides between a latency and a failure
+    to, back = _scale_of(min(value, float(without.min())))
+    low, high = jackknife_t(to(value), np.array([to(x) for x in without]))
+    return back(low), back(high)
+
+
+def _scale_of(smallest: float) -> tuple[Callable[[float], float], Callable[[float], float]]:
+    if smallest > 0:
+        return math.log, lambda x: math.exp(min(x, 700.0))
+    return float, float
+
+
+def noted(estimate: Estimate, note: str) -> Estimate:
+    """The same estimate with words added to its note."""
+    from dataclasses import replace
+
+    return replace(estimate, note=", ".join(x for x in (estimate.note, note) if x))

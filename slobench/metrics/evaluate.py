@@ -1,0 +1,166 @@
+"""From records to an evaluation, and from that to the summary that every report prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slobench.config.slo import Slo
+from slobench.metrics import load, objectives, tables, validity, window
+from slobench.metrics.ask import Ask
+from slobench.metrics.case import Case
+from slobench.metrics.columns import BoolArray, is_ok, seconds
+from slobench.metrics.estimate import Windows, split
+from slobench.metrics.explain import statement
+from slobench.metrics.latency import derive
+from slobench.metrics.slo import Judged, has_limits, judge
+from slobench.metrics.summary import Finding, LatencyTable, SloResult, Summary, WindowText
+from slobench.names import Exit, TokensSource, first_exit
+from slobench.records.schema import Columns, Records
+from slobench.stats.quantiles import FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A run with everything that was worked out about it.
+
+    derived: seconds per request (records.schema.DERIVED and more); phase, slo_met: one value per request,
+    slo_met 1, 0 or NaN (not evaluable, or no limit was given).
+    """
+
+    records: Records
+    slo: Slo
+    ask: Ask
+    derived: Mapping[str, FloatArray]
+    window: window.Window
+    phase: NDArray[np.str_]
+    judged: Judged
+    slo_met: FloatArray
+    windows: Windows
+    latency: Mapping[str, LatencyTable]
+    latency_adjusted: Mapping[str, LatencyTable]
+    latency_full_run: Mapping[str, LatencyTable]
+    findings: tuple[Finding, ...]
+    results: Mapping[str, SloResult]
+
+
+def evaluate(records: Records, slo: Slo, ask: Ask) -> Evaluation:
+    """Derive latencies, choose the window, judge every request, check validity."""
+    requests = records.requests
+    derived = derive(requests, records.chunks)
+    chosen = window.choose(requests, derived["e2e_s"], ask)
+    judged = judge(requests, derived, records.chunks, slo)
+    case = Case.of(records, derived, judged, chosen, slo, ask)
+    windows = split(chosen.batch(seconds(requests, "scheduled_ns")), chosen.lengths_of_e2e())
+    source = tables.Source.of(case, windows)
+    adjusted = tables.adjusted(source)
+    found = validity.findings(case, adjusted)
+    return Evaluation(
+        records=records,
+        slo=slo,
+        ask=ask,
+        derived=derived,
+        window=chosen,
+        phase=window.phases(requests, chosen),
+        judged=judged,
+        slo_met=judged.met if has_limits(slo) else np.full(len(judged.met), np.nan),
+        windows=windows,
+        latency=tables.successful(source, steady=is_steady(found)),
+        latency_adjusted=adjusted,
+        latency_full_run=tables.full_run(source),
+        findings=found,
+        results=objectives.results(case, windows, adjusted, found),
+    )
+
+
+def is_steady(found: tuple[Finding, ...]) -> bool:
+    """Whether the server was not found overloaded."""
+    return not any(finding.code == "V07" and finding.level == "server" for finding in found)
+
+
+def summarise(evaluation: Evaluation) -> Summary:
+    """Put an evaluation into the one shape that reports print; decides the verdict and the exit code."""
+    requests, chosen = evaluation.records.requests, evaluation.window
+    valid, verdict = validity.verdict(evaluation.findings)
+    flow = load.token_flow(requests, evaluation.records.chunks)
+    loads = load.loads(requests, evaluation.derived, flow, chosen)
+    exits = _exits(evaluation, valid=valid)
+    source = _tokens_source(requests)
+    return Summary(
+        verdict=verdict,
+        valid=valid,
+        exit=int(first_exit(exits)),
+        exits=tuple(sorted(int(code) for code in exits)),
+        findings=evaluation.findings,
+        window=WindowText(
+            start_s=chosen.start_s,
+            end_s=chosen.end_s,
+            mean_e2e_s=chosen.mean_e2e_s,
+            p99_e2e_s=chosen.p99_e2e_s,
+            whole_run=chosen.whole_run,
+            steady=_steady(evaluation),
+        ),
+        load=loads,
+        slo=evaluation.results,
+        latency=evaluation.latency,
+        latency_adjusted=evaluation.latency_adjusted,
+        latency_full_run=evaluation.latency_full_run,
+        errors=_errors(requests),
+        outcomes=_outcomes(requests),
+        statement=statement(
+            evaluation.ask, chosen, loads["all"], evaluation.results["all"], verdict=verdict, tokens_source=source
+        ),
+        tokens_source=source,
+        approximate_tokens=bool(source.get(TokensSource.CHUNKS.value)),
+    )
+
+
+def _exits(evaluation: Evaluation, *, valid: bool) -> set[Exit]:
+    ask, outcome = evaluation.ask, evaluation.records.requests
+    exits = {Exit.INTERRUPTED} if ask.interrupted else set()
+    tried = ~np.isnan(seconds(outcome, "started_ns"))
+    if ask.target_died or (tried.any() and not is_ok(outcome).any()):
+        exits.add(Exit.TARGET)
+    if not valid:
+        exits.add(Exit.INVALID)
+    if any(result.met is False for result in evaluation.results.values()):
+        exits.add(Exit.SLO)
+    return exits
+
+
+def _steady(evaluation: Evaluation) -> bool | None:
+    """None where the window was too poor to tell."""
+    if evaluation.window.mean_e2e_s is None or (evaluation.window.whole_run and is_steady(evaluation.findings)):
+        return None
+    return not any(finding.code == "V07" for finding in evaluation.findings)
+
+
+def _errors(requests: Columns) -> dict[str, dict[str, int]]:
+    """Occurrences of each message of each outcome that is not ok, over the whole run."""
+    table: dict[str, dict[str, int]] = {}
+    bad: BoolArray = ~is_ok(requests) & (requests["outcome"] != "unsent")
+    for outcome in np.unique(requests["outcome"][bad]):
+        chosen = bad & (requests["outcome"] == outcome)
+        messages = np.asarray(requests["error"][chosen], dtype=np.str_)
+        words, counted = np.unique(messages, return_counts=True)
+        order = np.argsort(-counted, kind="stable")
+        table[str(outcome)] = {str(words[i]): int(counted[i]) for i in order}
+    return table
+
+
+def _outcomes(requests: Columns) -> dict[str, dict[str, int]]:
+    table = {}
+    every = np.ones(len(requests["index"]), dtype=np.bool_)
+    classes = {str(name): requests["class"] == name for name in np.unique(requests["class"])}
+    for name, chosen in {"all": every, **classes}.items():
+        words, counted = np.unique(requests["outcome"][chosen], return_counts=True)
+        table[name] = {str(word): int(count) for word, count in zip(words, counted, strict=True)}
+    return table
+
+
+def _tokens_source(requests: Columns) -> dict[str, int]:
+    words, counted = np.unique(requests["tokens_source"][is_ok(requests)], return_counts=True)
+    return {str(word): int(count) for word, count in zip(words, counted, strict=True) if word}

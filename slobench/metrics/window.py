@@ -1,0 +1,116 @@
+"""The measurement window: which arrivals the numbers are about (docs/metrics.md, Window)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slobench.metrics.ask import Ask
+from slobench.metrics.columns import BoolArray, IntArray, seconds
+from slobench.names import Outcome, Phase
+from slobench.records.schema import Columns
+from slobench.stats.quantiles import FloatArray, inverted_cdf
+
+BATCHES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """[start_s, end_s) on the run's clock, with what it was chosen from.
+
+    mean_e2e_s, p99_e2e_s: of successful replies of the whole run; None where there was none.
+    whole_run: a warm-up of 2 x p99 E2E would have left less than half.
+    """
+
+    start_s: float
+    end_s: float
+    mean_e2e_s: float | None
+    p99_e2e_s: float | None
+    warmup_s: float  # what the rule asked for
+    whole_run: bool
+
+    @property
+    def length_s(self) -> float:
+        """How long it is."""
+        return self.end_s - self.start_s
+
+    def holds(self, times_s: FloatArray) -> BoolArray:
+        """Which times lie in it; NaN does not."""
+        return np.asarray((times_s >= self.start_s) & (times_s < self.end_s), dtype=np.bool_)
+
+    def batch(self, times_s: FloatArray, batches: int = BATCHES) -> IntArray:
+        """Which of `batches` equal parts each time in the window lies in."""
+        where = (times_s - self.start_s) / self.length_s * batches
+        return np.clip(where.astype(np.int64), 0, batches - 1)
+
+    def lengths_of_e2e(self) -> float:
+        """Its length in mean E2E; +inf where no reply succeeded."""
+        return self.length_s / self.mean_e2e_s if self.mean_e2e_s else np.inf
+
+
+def choose(requests: Columns, e2e_s: FloatArray, ask: Ask) -> Window:
+    """The window: after a warm-up of max(asked, 2 x p99 E2E), before the load ebbs away.
+
+    A run by duration ends its window there; one by count, p99 E2E before its last arrival; a closed loop
+    where its first user runs out. Where less than half would remain, the window is the whole run.
+    """
+    done = e2e_s[~np.isnan(e2e_s)]
+    mean = float(done.mean()) if len(done) else None
+    p99 = inverted_cdf(done, 0.99) if len(done) else None
+    warmup = max(ask.warmup_s, 2 * (p99 or 0.0))
+    offered = _offered_until_s(requests, ask)
+    by_count = ask.duration_s is None and not ask.closed
+    end = offered - (p99 or 0.0) if by_count else offered
+    if offered > 0 and end - warmup >= offered / 2:
+        return Window(warmup, end, mean, p99, warmup, whole_run=False)
+    return Window(0.0, _whole_end_s(requests, offered, p99, by_count=by_count), mean, p99, warmup, whole_run=True)
+
+
+def phases(requests: Columns, window: Window) -> NDArray[np.str_]:
+    """The phase of each planned request, by its scheduled time; one that never got a time is `drain`."""
+    at = seconds(requests, "scheduled_ns")
+    return np.where(
+        at < window.start_s, Phase.WARMUP.value, np.where(window.holds(at), Phase.MAIN.value, Phase.DRAIN.value)
+    )
+
+
+def _offered_until_s(requests: Columns, ask: Ask) -> float:
+    """When the full load ended: planned duration, last arrival, the first user without turns, an interruption."""
+    at = seconds(requests, "scheduled_ns")
+    due = at[requests["outcome"] != Outcome.UNSENT.value]
+    due = due[~np.isnan(due)]
+    last = float(due.max()) if len(due) else 0.0
+    if ask.closed:
+        ran_out = _first_user_out_s(requests)
+        limits = [x for x in (ask.duration_s, ran_out) if x is not None]
+        if ask.interrupted or not limits:
+            limits.append(last)
+        return min(limits)
+    if ask.duration_s is None:
+        return last
+    return min(ask.duration_s, last) if ask.interrupted else ask.duration_s
+
+
+def _first_user_out_s(requests: Columns) -> float | None:
+    """When the first user's last planned turn ended; None where every user had turns left."""
+    end, session = seconds(requests, "end_ns"), np.asarray(requests["session"])
+    if not len(end):
+        return None
+    users, of = np.unique(session, return_inverse=True)
+    last = np.full(len(users), -np.inf)
+    np.maximum.at(last, of, np.where(np.isnan(end), np.inf, end))  # a turn that never ended: not run out
+    earliest = float(last.min())
+    return earliest if np.isfinite(earliest) else None
+
+
+def _whole_end_s(requests: Columns, offered: float, p99: float | None, *, by_count: bool) -> float:
+    """End of a window that is the whole run: after the last arrival, or the last reply of a burst.
+
+    Arrivals within one reply's time are a burst: a rate over their span would say nothing.
+    """
+    if by_count and offered <= (p99 or 0.0):
+        end = seconds(requests, "end_ns")
+        offered = max(offered, float(np.nanmax(end)) if np.isfinite(end).any() else 0.0)
+    return (offered or 1.0) + 1e-9  # half-open: the last arrival is inside
