@@ -27,9 +27,11 @@ def offsets_ns(arrivals: Arrivals, *, n: int | None, horizon_ns: int | None, rng
         raise ConfigError("a duration of more than 36 years\n  expected  less")
     if isinstance(arrivals, Burst):
         return np.zeros(n or 0, dtype=np.int64)
+    if n is None and horizon_ns is not None and arrivals.rate * (horizon_ns / 1e9) > 2 * MAX_REQUESTS:
+        raise _too_many(arrivals.rate)
     steady = is_steady(arrivals)
-    blocks = [np.zeros(1, dtype=np.int64)] if steady else []
-    last_ns, drawn = 0, len(blocks)
+    blocks = [np.zeros(1 if steady else 0, dtype=np.int64)]
+    last_ns, drawn = 0, len(blocks[0])
     while (n is None or drawn < n) and (horizon_ns is None or last_ns < horizon_ns):
         gaps_ns = np.rint(_unit_gaps(arrivals, rng) * (1e9 / arrivals.rate))
         if horizon_ns is not None:
@@ -44,10 +46,7 @@ def offsets_ns(arrivals: Arrivals, *, n: int | None, horizon_ns: int | None, rng
         blocks.append(block)
         last_ns, drawn = int(block[-1]), drawn + len(block)
         if drawn > MAX_REQUESTS + _BLOCK:
-            raise ConfigError(
-                f"a plan at {arrivals.rate:g}/s would hold more than {MAX_REQUESTS:,} requests\n"
-                "  expected  a lower rate, a shorter duration, or fewer requests"
-            )
+            raise _too_many(arrivals.rate)
     times = np.concatenate(blocks)[:n]
     return times if horizon_ns is None else times[: np.searchsorted(times, horizon_ns, side="left")]
 
@@ -78,3 +77,10 @@ def _unit_gaps(arrivals: Constant | Poisson | Gamma, rng: np.random.Generator) -
         shape = 1 / (arrivals.cv * arrivals.cv)
         return gammas(_BLOCK, shape, rng) / shape
     return exponentials(_BLOCK, rng)
+
+
+def _too_many(rate: float) -> ConfigError:
+    return ConfigError(
+        f"a plan at {rate:g}/s would hold more than {MAX_REQUESTS:,} requests\n"
+        "  expected  a lower rate, a shorter duration, or fewer requests"
+    )

@@ -13,7 +13,7 @@ from slobench.workload.variates import IntArray, child, raw
 
 _PERIOD = 1 << 16  # pieces after which the filler repeats; no cache of prefixes can tell
 _STRIDE = (1 << 61) - 1  # prime, so that it has no factor in common with any number of pieces
-_WORD = (1 << 64) - 1
+_LOW_64 = (1 << 64) - 1
 
 # Most tokenizers make one token of each of these with the space before it; none needs an escape in JSON.
 _WORDS = tuple(
@@ -96,9 +96,9 @@ class PromptMaker:
         self._low, self._pieces = (token_ids or (0, 0))[0], pieces
         self._digits = math.ceil(64 / math.log2(self._base))
         self._moduli = [self._base**k for k in range(self._digits + 1)]
-        number = int(nonce, 16)
-        # The shift decides which index has which salt: it must depend on the nonce in every bit.
-        self._shift = _mixed(number ^ int(raw(1, rng)[0])) | _mixed(number + 1) << 64
+        # A permutation of the nonces that the seed picks: two nonces never meet, and no bit of the nonce is lost.
+        number = _mixed(int(nonce, 16) ^ int(raw(1, rng)[0]))
+        self._shift = _mixed(number + 1) | _mixed(number + 2) << 64
         self._nonce = self._render(_digits_of(number, self._digits, self._base))
         self._filler = _Filler(self._render_array(rng), self._separator)
         self._keys = [_prompt_key(seed, name, shared_prefix_tokens.get(name, 0)) for name in class_names]
@@ -191,9 +191,9 @@ def _prompt_key(seed: int, name: str, shared_prefix_tokens: int) -> int:
 
 def _mixed(z: int) -> int:
     """Permute the 64-bit integers at random, to all appearance [Steele et al. 2014, SplitMix64's finaliser]."""
-    z &= _WORD
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 & _WORD
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EB & _WORD
+    z &= _LOW_64
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 & _LOW_64
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB & _LOW_64
     return z ^ (z >> 31)
 
 
