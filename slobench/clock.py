@@ -23,6 +23,17 @@ class MonotonicClock:
         return time.monotonic_ns()
 
 
+@dataclass(frozen=True, slots=True)
+class RunClock:
+    """CLOCK_MONOTONIC counted from a run's start: the time base of every record."""
+
+    epoch_ns: int
+
+    def now_ns(self) -> int:
+        """Return the time in ns since the run's start (negative before it)."""
+        return time.monotonic_ns() - self.epoch_ns
+
+
 @dataclass(slots=True)
 class VirtualClock:
     """A clock that moves only when told: an hour of serving in milliseconds."""

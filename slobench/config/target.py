@@ -110,6 +110,8 @@ class SimTarget(Model):
     kind: Literal["sim"]
     about: str = ""
     engine: Engine = Engine()
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """0: a free one."""
     talk: Annotated[Talk, _over(**_SIM_TALK)] = Talk(token_ids=(100, 4000), forces_length=True)
 
 

@@ -38,7 +38,12 @@ class Exchange:
 
 
 class Transport(Protocol):
-    """Sends exchanges and reports each one's end; never blocks, never waits for a free slot."""
+    """Sends exchanges and reports each one's end; never blocks, never waits for a free slot.
+
+    next_send_ns: when the loop will send next, on the run's clock; work that can wait is put off around it.
+    """
+
+    next_send_ns: int
 
     async def open(self) -> None:
         """Resolve the name, load TLS settings. Raises UsageError where that cannot be done."""

@@ -1,0 +1,1 @@
+"""Trials and what is made of them; yields events, never prints."""

@@ -1,0 +1,42 @@
+"""What a running trial says to whoever watches: frozen values, never printed here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The trial entered a new step: "starting target", "warming up", "draining" …"""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where the trial stands; rates, TTFT and attainment are over the last 10 s, None = no data."""
+
+    elapsed_s: float
+    total_s: float | None  # planned length of the offer; None where only a count is known
+    offered_rps: float
+    achieved_rps: float
+    finished_rps: float
+    in_flight: int
+    planned: int
+    sent: int
+    ended: int
+    ttft_p50_s: float | None
+    ttft_p99_s: float | None
+    attainment: float | None
+    errors: int
+    draining: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something the user should know now: a note, or a warning."""
+
+    text: str
+
+
+Event = Step | Progress | Notice

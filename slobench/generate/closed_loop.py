@@ -1,0 +1,72 @@
+"""Closed loop: N users, each sending its next request when its last reply ended and it has thought."""
+
+from __future__ import annotations
+
+import heapq
+
+from slobench.clock import Clock
+from slobench.generate.exchange import Exchange
+from slobench.generate.pacer import NEVER, Pacer
+from slobench.generate.sender import Sender
+
+
+class ClosedLoop:
+    """Walks each user through its rows; scheduled = end of the user's last reply + think time."""
+
+    def __init__(self, sender: Sender, clock: Clock, epoch_ns: int, think_ns: int) -> None:
+        self._sender = sender
+        self._now_ns = clock.now_ns
+        self._epoch_ns = epoch_ns
+        self._think_ns = think_ns
+        self._stop_ns = NEVER
+        self._rows: dict[int, list[int]] = {}
+        for row, session in enumerate(sender.plan.session.tolist()):
+            self._rows.setdefault(session, []).append(row)
+        for rows in self._rows.values():
+            rows.reverse()  # the next turn is popped from the end
+        self._due: list[tuple[int, int]] = []  # (scheduled_ns, user)
+        self.pacer: Pacer
+
+    @property
+    def finished(self) -> bool:
+        """Whether no user has anything left to send on its own."""
+        return not self._due and not self._sender.in_flight
+
+    def start(self) -> None:
+        """All users begin at time 0."""
+        self._due = [(0, user) for user in self._rows]
+        heapq.heapify(self._due)
+        self._arm()
+
+    def stop(self, at_ns: int) -> None:
+        """Offer nothing that is scheduled at or after `at_ns`."""
+        self._stop_ns = min(self._stop_ns, at_ns)
+        self._due = [(due_ns, user) for due_ns, user in self._due if due_ns < self._stop_ns]
+        heapq.heapify(self._due)
+        self._arm()
+
+    def on_due(self) -> None:
+        """Send for every user whose time has come."""
+        now_ns = self._now_ns()
+        while self._due and self._due[0][0] <= now_ns:
+            due_ns, user = heapq.heappop(self._due)
+            self._sender.send(self._rows[user].pop(), due_ns)
+        self._arm()
+
+    def after_end(self, exchange: Exchange, row: int) -> None:
+        """The user's reply ended: think, then go on."""
+        del row
+        scheduled_ns = exchange.end_ns + self._think_ns
+        rows = self._rows[exchange.session]
+        if not rows or scheduled_ns >= self._stop_ns:
+            return
+        if scheduled_ns <= self._now_ns():
+            self._sender.send(rows.pop(), scheduled_ns)
+        else:
+            heapq.heappush(self._due, (scheduled_ns, exchange.session))
+            self._arm()
+
+    def _arm(self) -> None:
+        due_ns = self._due[0][0] if self._due else NEVER
+        self._sender.transport.next_send_ns = due_ns
+        self.pacer.arm(NEVER if due_ns == NEVER else due_ns + self._epoch_ns)

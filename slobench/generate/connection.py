@@ -1,0 +1,226 @@
+"""One HTTP/1.1 connection: connect, TLS, write, and the reads that wait to be decoded.
+
+Knows nothing of pools, timeouts or schedules; every method returns at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+from typing import Any
+
+import httptools
+
+from slobench.generate.exchange import Exchange
+from slobench.generate.stamps import Receiver
+from slobench.generate.tls import TlsCodec
+from slobench.records.schema import NULL
+from slobench.wire.outcome import Ended
+
+Address = tuple[int, Any]  # family, sockaddr
+
+
+class Connection:
+    """A socket, its TLS state, and the exchange that is on it.
+
+    `pending` holds the reads (bytes, time, lag) that wait for `decode`, in order; b"" is EOF,
+    and then `failure` may say why.
+    """
+
+    __slots__ = (
+        "_body_until_close", "_complete", "_content_type", "_out", "_parser", "_previous_ns", "_receiver", "_request",
+        "_tcp_up", "_tls", "address", "connecting", "decode_queued", "exchange", "failure", "fd", "last_read_ns",
+        "pending", "served", "session", "sock", "wants_write",
+    )  # fmt: skip
+
+    def __init__(self, address: Address, receiver: Receiver, tls: TlsCodec | None) -> None:
+        self.address = address
+        self.sock = socket.socket(address[0], socket.SOCK_STREAM)
+        self.sock.setblocking(False)
+        self.fd = self.sock.fileno()
+        self._receiver = receiver
+        self._tls = tls
+        self._tcp_up = False
+        self.connecting = True
+        self.wants_write = True
+        self.exchange: Exchange | None = None
+        self.session: int | None = None
+        self.served = 0  # exchanges begun on this connection
+        self.pending: list[tuple[bytes, int, int]] = []
+        self.decode_queued = False
+        self.failure = ""
+        self.last_read_ns = NULL
+        self._request: bytes | None = None
+        self._out: list[memoryview] = []
+
+    def connect(self) -> str:
+        """Begin to connect; return why that failed at once, or ""."""
+        try:
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._receiver.prepare(self.sock)
+            code = self.sock.connect_ex(self.address[1])
+        except OSError as error:
+            return f"connect: {error.strerror or error}"
+        return "" if code in (0, errno.EINPROGRESS) else f"connect: {errno.errorcode.get(code, code)}"
+
+    def begin(self, exchange: Exchange, request: bytes) -> None:
+        """Take an exchange; its request is written by `advance` as soon as the connection is up."""
+        self.exchange = exchange
+        self.served += 1
+        self.last_read_ns = NULL
+        self._previous_ns = NULL
+        self._parser = httptools.HttpResponseParser(self)
+        self._complete = False
+        self._body_until_close = True
+        self._content_type = ""
+        self._request = request
+
+    def advance(self, now_ns: int) -> str:
+        """Go on with connecting, the handshake and writing; return why it failed, or ""."""
+        try:
+            if self.connecting and not self._come_up():
+                return ""
+            self._write(now_ns)
+        except ssl.SSLError as error:
+            return f"tls: {getattr(error, 'verify_message', '') or error.reason or error}"
+        except OSError as error:
+            return f"{'connect' if self.connecting else 'write'}: {error.strerror or error}"
+        return ""
+
+    def _come_up(self) -> bool:
+        if not self._tcp_up:
+            code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if code:
+                raise OSError(code, errno.errorcode.get(code, str(code)))
+            self._tcp_up = True
+        tls = self._tls
+        if tls is not None and not tls.ready:
+            tls.handshake()
+            self._queue(tls.outgoing())
+            if not tls.ready:
+                self._flush()
+                return False
+        self.connecting = False
+        return True
+
+    def _queue(self, data: bytes) -> None:
+        if data:
+            self._out.append(memoryview(data))
+
+    def _write(self, now_ns: int) -> None:
+        exchange, request = self.exchange, self._request
+        if exchange is not None and request is not None:
+            self._request = None
+            exchange.connected_ns = now_ns
+            exchange.sent_ns = now_ns
+            self._previous_ns = now_ns
+            if self._tls is None:
+                self._out.append(memoryview(request))
+            else:
+                self._tls.encrypt(request)
+                self._queue(self._tls.outgoing())
+        self._flush()
+
+    def _flush(self) -> None:
+        out = self._out
+        while out:
+            try:
+                sent = self.sock.send(out[0])
+            except BlockingIOError:
+                break
+            if sent == len(out[0]):
+                del out[0]
+            else:
+                out[0] = out[0][sent:]
+        self.wants_write = bool(out)
+
+    def receive(self) -> int:
+        """Read once into `pending`; return how many bytes wait more than before."""
+        try:
+            data, t_ns, lag_ns = self._receiver.read(self.sock)
+            if self._tls is not None and data:
+                data = self._tls.decrypt(data)
+                self._queue(self._tls.outgoing())
+                if not data:
+                    return 0  # part of a handshake or a record
+        except BlockingIOError:
+            return 0
+        except (OSError, ssl.SSLError) as error:
+            now_ns = self._receiver.now_ns()
+            data, t_ns, lag_ns = b"", now_ns, 0
+            self.failure = f"{'tls' if isinstance(error, ssl.SSLError) else 'read'}: {error.strerror or error}"
+        self.last_read_ns = t_ns
+        self.pending.append((data, t_ns, lag_ns))
+        return len(data)
+
+    def decode(self) -> Ended | None:
+        """Feed the oldest pending read to the exchange's reply; return how the reply ended, or None."""
+        data, t_ns, lag_ns = self.pending.pop(0)
+        exchange = self.exchange
+        assert exchange is not None
+        if not data:
+            if self.failure:
+                return Ended.RESET
+            closed_in_order = self._body_until_close and exchange.headers_ns != NULL
+            return Ended.COMPLETE if closed_in_order else Ended.CLOSED
+        exchange.reads += 1
+        if lag_ns > exchange.receive_lag_max_ns:
+            exchange.receive_lag_max_ns = lag_ns
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self.failure = f"http: {error}"
+            return Ended.MALFORMED
+        if exchange.headers_ns == NULL and exchange.reply.http_status != NULL:
+            exchange.headers_ns = t_ns
+        exchange.reply.stamp(t_ns, lag_ns, self._previous_ns)
+        self._previous_ns = t_ns
+        return Ended.COMPLETE if self._complete else None
+
+    # httptools calls these from feed_data.
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One response header."""
+        lower = name.lower()
+        if lower == b"content-type":
+            self._content_type = value.decode("latin-1")
+        elif lower in (b"content-length", b"transfer-encoding"):
+            self._body_until_close = False
+
+    def on_headers_complete(self) -> None:
+        """The head of the response is here; interim (1xx) ones are passed over."""
+        status = self._parser.get_status_code()
+        if status >= 200 and self.exchange is not None:
+            self.exchange.reply.on_headers(status, self._content_type)
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body, chunk framing removed."""
+        if self.exchange is not None:
+            self.exchange.reply.feed(body)
+
+    def on_message_complete(self) -> None:
+        """The response is whole."""
+        self._complete = self._parser.get_status_code() >= 200
+
+    def reusable(self) -> bool:
+        """Whether the connection may carry another request."""
+        return (
+            self._complete
+            and not self.pending
+            and not self.failure
+            and not self._out
+            and self._request is None
+            and self._parser.should_keep_alive()
+        )
+
+    def release(self) -> None:
+        """Let go of the exchange (and of the reference cycle through the parser)."""
+        self.exchange = None
+        self._parser = None
+
+    def close(self) -> None:
+        """Close the socket; what the kernel still holds is thrown away."""
+        self.sock.close()
+        self.exchange = None
+        self._parser = None
+        self.pending.clear()

@@ -1,0 +1,125 @@
+"""A worker watches itself: heartbeat, CPU, garbage collection, throttling, descriptors (metrics.md V03, V04, V06)."""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from slobench.clock import Clock
+from slobench.generate.exchange import ReadCounters
+from slobench.records.counters import Slot, WorkerCounters
+from slobench.records.schema import WORKER_METRICS
+from slobench.records.spool import SpoolWriter
+
+BEAT_NS = 5_000_000
+_BEATS_PER_COUNT = 20  # counters every 0.1 s
+_BEATS_PER_SAMPLE = 200  # the rest every second
+_CODE = {name: code for code, name in enumerate(WORKER_METRICS)}
+
+
+class Health:
+    """Samples the worker on every beat of a 5 ms pacer; flushes the spool once a second."""
+
+    def __init__(
+        self, clock: Clock, spool: SpoolWriter, counters: WorkerCounters, reads: ReadCounters, in_flight: Callable[[], int]
+    ) -> None:
+        self._now_ns = clock.now_ns
+        self._spool = spool
+        self._counters = counters
+        self._reads = reads
+        self._in_flight = in_flight
+        self._beats = 0
+        self._gc_began_ns = 0
+        self._steal = _host_cpu()
+        gc.callbacks.append(self._on_gc)
+
+    def beat(self, due_ns: int) -> None:
+        """One heartbeat that was due at `due_ns` on the run's clock."""
+        now_ns = self._now_ns()
+        self._add("heartbeat_overshoot_ns", now_ns - due_ns, now_ns)
+        self._beats += 1
+        if self._beats % _BEATS_PER_COUNT == 0:
+            self.count(now_ns)
+        if self._beats % _BEATS_PER_SAMPLE == 0:
+            self.sample(now_ns)
+            self._spool.flush()
+
+    def count(self, now_ns: int) -> None:
+        """Bring the live counters up to date."""
+        counters, reads = self._counters, self._reads
+        counters.set(Slot.HEARTBEAT_NS, now_ns)
+        counters.set(Slot.IN_FLIGHT, self._in_flight())
+        counters.set(Slot.READS, reads.reads)
+        counters.set(Slot.UNSTAMPED, reads.unstamped)
+        counters.set(Slot.CLOCK_STEPS, reads.clock_steps)
+        counters.set(Slot.SPOOL_LOST, self._spool.lost_rows)
+
+    def sample(self, now_ns: int) -> None:
+        """Store one sample of everything that is not counted per beat."""
+        self._add("cpu_s", time.process_time(), now_ns)
+        self._add("in_flight", self._in_flight(), now_ns)
+        self._add("reads", self._reads.reads, now_ns)
+        self._add("unstamped_reads", self._reads.unstamped, now_ns)
+        self._add("clock_steps", self._reads.clock_steps, now_ns)
+        self._add("open_fds", _open_fds(), now_ns)
+        self._add("fd_limit", resource.getrlimit(resource.RLIMIT_NOFILE)[0], now_ns)
+        throttled_s = _throttled_s()
+        if throttled_s is not None:
+            self._add("throttled_s", throttled_s, now_ns)
+        steal = _host_cpu()
+        if steal and self._steal and steal[1] > self._steal[1]:
+            share = (steal[0] - self._steal[0]) / (steal[1] - self._steal[1])
+            self._add("steal_share", share, now_ns)
+        self._steal = steal
+
+    def close(self) -> None:
+        """Last samples; stop listening to the garbage collector."""
+        now_ns = self._now_ns()
+        self.count(now_ns)
+        self.sample(now_ns)
+        gc.callbacks.remove(self._on_gc)
+
+    def _add(self, name: str, value: float, now_ns: int) -> None:
+        self._spool.telemetry.add(now_ns, _CODE[name], value)
+
+    def _on_gc(self, phase: str, info: dict[str, int]) -> None:
+        del info
+        now_ns = self._now_ns()
+        if phase == "start":
+            self._gc_began_ns = now_ns
+        else:
+            self._add("gc_pause_ns", now_ns - self._gc_began_ns, now_ns)
+
+
+def _open_fds() -> int:
+    try:
+        return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 (a count, each second)
+    except OSError:
+        return 0
+
+
+def _throttled_s() -> float | None:
+    """Time that the cgroup's CPU quota has kept us from running, in s (cgroup v2)."""
+    try:
+        text = Path("/sys/fs/cgroup/cpu.stat").read_text()
+    except OSError:
+        return None
+    for line in text.splitlines():
+        name, _, value = line.partition(" ")
+        if name == "throttled_usec":
+            return int(value) / 1e6
+    return None
+
+
+def _host_cpu() -> tuple[int, int] | None:
+    """(stolen, all) CPU ticks of the host so far."""
+    try:
+        with Path("/proc/stat").open() as file:
+            ticks = [int(word) for word in file.readline().split()[1:9]]
+    except (OSError, ValueError):
+        return None
+    return (ticks[7], sum(ticks)) if len(ticks) == 8 else None

@@ -1,0 +1,238 @@
+"""Turns plan rows into exchanges and exchanges into records; decides nothing about time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+from slobench.clock import Clock
+from slobench.generate.exchange import Exchange, Transport
+from slobench.generate.job import Job
+from slobench.generate.pacer import NEVER
+from slobench.names import OUTCOMES, Outcome
+from slobench.plan import Plan
+from slobench.records.counters import Hist, Slot, WorkerCounters
+from slobench.records.schema import NULL
+from slobench.records.spool import SpoolWriter
+from slobench.wire.endpoint import BodyTemplate
+from slobench.wire.reply import Reply
+from slobench.workload.prompts import PromptMaker
+
+_READY_BYTES = 16 * 2**20  # bodies made ahead, so that none is made on the sending path
+_READY_ROWS = 4096
+_SLICE_NS = 500_000
+_QUIET_NS = 1_000_000
+_OUTCOME_CODE = {outcome: code for code, outcome in enumerate(OUTCOMES)}
+_NOT_FAILED = frozenset({Outcome.OK, Outcome.CANCELLED, Outcome.CUT})
+
+
+class Bodies:
+    """Request bodies by plan row, made ahead in quiet moments within a bound of memory."""
+
+    def __init__(self, plan: Plan, job: Job, clock: Clock) -> None:
+        endpoint = job.endpoint
+        self._plan = plan
+        self._template = BodyTemplate(endpoint, job.nonce)
+        self._prompts = PromptMaker(
+            seed=job.seed,
+            nonce=job.nonce,
+            token_ids=endpoint.token_ids,
+            class_names=plan.class_names,
+            shared_prefix_tokens=job.shared_prefix_tokens,
+        )
+        self._now_ns = clock.now_ns
+        self._order: Iterator[int] = iter(range(len(plan)))
+        self._ready: dict[int, bytes] = {}
+        self._ready_bytes = 0
+        self._taken = bytearray(len(plan))
+        self._working = False
+        self._exhausted = False
+        self.next_send_ns: Callable[[], int] = lambda: NEVER
+
+    def take(self, row: int) -> bytes:
+        """The body of a row; made now if there was no quiet moment before."""
+        self._taken[row] = 1
+        body = self._ready.pop(row, None)
+        if body is None:
+            return self._make(row)
+        self._ready_bytes -= len(body)
+        if not self._working and not self._exhausted and self._ready_bytes < _READY_BYTES // 2:
+            self.work_ahead()
+        return body
+
+    def work_ahead(self) -> None:
+        """Go on making bodies from the event loop until the bound is reached."""
+        self._working = True
+        asyncio.get_running_loop().call_soon(self._slice)
+
+    def _slice(self) -> None:
+        loop = asyncio.get_running_loop()
+        start_ns = self._now_ns()
+        while self._ready_bytes < _READY_BYTES and len(self._ready) < _READY_ROWS:
+            at_ns = self._now_ns()
+            if self.next_send_ns() - at_ns < _QUIET_NS:
+                loop.call_later(0.001, self._slice)
+                return
+            if at_ns - start_ns > _SLICE_NS:
+                loop.call_soon(self._slice)
+                return
+            row = next((row for row in self._order if not self._taken[row]), None)
+            if row is None:
+                self._exhausted = True
+                break
+            body = self._ready[row] = self._make(row)
+            self._ready_bytes += len(body)
+        self._working = False
+
+    def _make(self, row: int) -> bytes:
+        plan = self._plan
+        prompt = self._prompts.json(int(plan.index[row]), int(plan.class_code[row]), int(plan.input_tokens[row]))
+        priority = int(plan.priority[row])
+        return self._template.body(prompt, int(plan.output_tokens[row]), None if priority == NULL else priority)
+
+
+class Sender:
+    """Starts exchanges, keeps those in flight, records each one's end and then tells `after_end`."""
+
+    def __init__(self, plan: Plan, job: Job, clock: Clock, spool: SpoolWriter, counters: WorkerCounters) -> None:
+        self.plan = plan
+        self.bodies = Bodies(plan, job, clock)
+        self.in_flight: dict[int, tuple[Exchange, int]] = {}
+        self.after_end: Callable[[Exchange, int], None] = lambda exchange, row: None
+        self.transport: Transport
+        self._job = job
+        self._now_ns = clock.now_ns
+        self._spool = spool
+        self._counters = counters
+        self._secrets = [value for value in job.endpoint.headers.values() if len(value) >= 4]
+        self._secrets += [word for value in self._secrets for word in value.split() if len(word) >= 8]
+        self._judges = [_judge(job, name) for name in plan.class_names]
+
+    def send(self, row: int, scheduled_ns: int) -> None:
+        """Begin the request of a plan row, or drop it where the safety stop is reached."""
+        plan, endpoint = self.plan, self._job.endpoint
+        index = int(plan.index[row])
+        if len(self.in_flight) >= self._job.max_in_flight:
+            self._drop(index, scheduled_ns)
+            return
+        started_ns = self._now_ns()
+        due_tokens = int(plan.output_tokens[row]) if endpoint.forces_length else None
+        reply = Reply(
+            index=index, api=endpoint.api, stream=endpoint.stream, due_tokens=due_tokens, chunks=self._spool.chunks
+        )
+        exchange = Exchange(
+            index=index,
+            session=int(plan.session[row]),
+            scheduled_ns=scheduled_ns,
+            started_ns=started_ns,
+            body=self.bodies.take(row),
+            reply=reply,
+        )
+        self.in_flight[index] = (exchange, row)
+        self._spool.starts.add(index, scheduled_ns, started_ns)
+        counters = self._counters
+        counters.add(Slot.STARTED)
+        lag_ns = started_ns - scheduled_ns
+        counters.observe(Hist.SEND_LAG, lag_ns)
+        counters.raise_to(Slot.LAG_MAX_NS, lag_ns)
+        self.transport.start(exchange)
+
+    def ended(self, exchange: Exchange) -> None:
+        """Record the end of an exchange; the transport calls this once for each."""
+        _, row = self.in_flight.pop(exchange.index)
+        reply, outcome = exchange.reply, exchange.outcome or Outcome.CLIENT
+        self._spool.requests.add(
+            (
+                exchange.index,
+                exchange.scheduled_ns,
+                exchange.started_ns,
+                exchange.connected_ns,
+                exchange.sent_ns,
+                exchange.headers_ns,
+                reply.first_token_ns,
+                reply.first_output_ns,
+                reply.last_token_ns,
+                exchange.end_ns,
+                reply.input_tokens,
+                reply.output_tokens,
+                reply.reasoning_tokens,
+                reply.cached_tokens,
+                reply.first_chunk_tokens,
+                reply.chunks,
+                exchange.reads,
+                reply.tokens_source,
+                _OUTCOME_CODE[outcome],
+                reply.http_status,
+                self._redact(exchange.error),
+                self._redact(reply.finish_reason),
+                -1 if exchange.connection_new is None else int(exchange.connection_new),
+                exchange.reconnects,
+                exchange.receive_lag_max_ns,
+                reply.first_token_error_ns,
+            )
+        )
+        self._count(exchange, outcome, row)
+        exchange.body = b""
+        self.after_end(exchange, row)
+
+    def _count(self, exchange: Exchange, outcome: Outcome, row: int) -> None:
+        counters, reply = self._counters, exchange.reply
+        counters.add(Slot.ENDED)
+        if reply.first_token_ns != NULL:
+            counters.observe(Hist.TTFT, reply.first_token_ns - exchange.scheduled_ns)
+        if outcome is Outcome.OK:
+            counters.add(Slot.OK)
+            if reply.last_token_ns != NULL:
+                counters.observe(Hist.E2E, reply.last_token_ns - exchange.scheduled_ns)
+            if reply.output_tokens != NULL:
+                counters.add(Slot.TOKENS_OUT, reply.output_tokens)
+        elif outcome not in _NOT_FAILED:
+            counters.add(Slot.FAILED)
+            counters.set(Slot.LAST_ERROR_CODE, _OUTCOME_CODE[outcome])
+        good = self._judges[int(self.plan.class_code[row])](exchange, outcome, int(self.plan.input_tokens[row]))
+        counters.add(Slot.JUDGED)
+        counters.add(Slot.GOOD, int(good))
+
+    def _drop(self, index: int, scheduled_ns: int) -> None:
+        self._counters.add(Slot.DROPPED)
+        at_ns = self._now_ns()
+        unseen = [NULL] * 7
+        row = (index, scheduled_ns, *unseen, at_ns, *unseen, -1, _OUTCOME_CODE[Outcome.DROPPED], NULL)
+        self._spool.requests.add((*row, "more in flight than the safety stop allows", "", -1, 0, NULL, NULL))
+
+    def _redact(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
+    def cut(self) -> None:
+        """End all that is in flight with outcome `cut`."""
+        for exchange, _ in list(self.in_flight.values()):
+            self.transport.abort(exchange, Outcome.CUT)
+
+
+def _judge(job: Job, class_name: str) -> Callable[[Exchange, Outcome, int], bool]:
+    """The live view's verdict on one request: the limits that a worker can see; the report judges all."""
+    limits = job.limits.get(class_name, [])
+
+    def good(exchange: Exchange, outcome: Outcome, input_tokens: int) -> bool:
+        if outcome is not Outcome.OK:
+            return False
+        reply, scheduled_ns = exchange.reply, exchange.scheduled_ns
+        for metric, limit_s, per_token_s in limits:
+            limit_ns = (limit_s + per_token_s * input_tokens) * 1e9
+            if metric == "ttft" and reply.first_token_ns != NULL:
+                seen_ns: float = reply.first_token_ns - scheduled_ns
+            elif metric == "ttfo" and reply.first_output_ns != NULL:
+                seen_ns = reply.first_output_ns - scheduled_ns
+            elif metric == "e2e" and reply.last_token_ns != NULL:
+                seen_ns = reply.last_token_ns - scheduled_ns
+            elif metric == "tpot" and reply.output_tokens > 1 and reply.first_token_ns != NULL:
+                seen_ns = (reply.last_token_ns - reply.first_token_ns) / (reply.output_tokens - 1)
+            else:
+                continue
+            if seen_ns > limit_ns:
+                return False
+        return True
+
+    return good

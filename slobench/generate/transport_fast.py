@@ -1,0 +1,336 @@
+"""The default transport: our own sockets, kernel receive stamps, parsing put off to quiet moments."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import select
+import socket
+from collections import deque
+from urllib.parse import urlsplit
+
+from slobench.clock import Clock
+from slobench.errors import UsageError
+from slobench.generate.connection import Address, Connection
+from slobench.generate.exchange import Exchange, OnEnd, ReadCounters
+from slobench.generate.pacer import NEVER
+from slobench.generate.stamps import Receiver
+from slobench.generate.tls import TlsCodec, tls_context
+from slobench.names import Outcome
+from slobench.records.schema import NULL
+from slobench.wire.endpoint import Endpoint, request_head
+from slobench.wire.outcome import Ended
+
+_READABLE = select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP
+_EVENTS_PER_PASS = 64  # so that a burst of replies cannot hold up a send
+_SLICE_NS = 500_000
+_QUIET_NS = 1_000_000  # no decoding this close to the next send …
+_BACKLOG_BYTES = 64 * 1024  # … unless this much waits
+_TIMEOUT_TICK_S = 0.01
+_ERROR_CHARS = 500
+
+
+class FastTransport:
+    """HTTP/1.1 over asyncio with an epoll of its own, nested in the event loop's.
+
+    One callback then serves up to 64 ready sockets: the loop's own cost per ready socket is paid once.
+    Times are `clock`'s; `next_send_ns` is set by the loop that sends.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, clock: Clock, on_end: OnEnd, request_id: str, counters: ReadCounters
+    ) -> None:
+        self.next_send_ns = NEVER
+        self._endpoint = endpoint
+        self._now_ns = clock.now_ns
+        self._on_end = on_end
+        self._receiver = Receiver(clock, counters)
+        parts = urlsplit(endpoint.url)
+        self._host = parts.hostname or ""
+        self._port = parts.port or (443 if parts.scheme == "https" else 80)
+        extra = b"connection: close\r\n" if endpoint.connection == "per-request" else b""
+        self._head = request_head(endpoint) + extra + f"x-request-id: {request_id}-".encode()
+        self._tls = tls_context(endpoint)
+        self._addresses: list[Address] = []
+        self._by_fd: dict[int, Connection] = {}
+        self._by_index: dict[int, Connection] = {}
+        self._idle: list[Connection] = []
+        self._by_session: dict[int, Connection] = {}
+        self._deadlines: list[tuple[int, int]] = []
+        self._decode_queue: deque[Connection] = deque()
+        self._backlog_bytes = 0
+        self._slice_planned = False
+        self._closed = False
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes received and not yet decoded."""
+        return self._backlog_bytes
+
+    async def open(self) -> None:
+        """Resolve the host once and start watching. Raises UsageError where the name is unknown."""
+        self._loop = asyncio.get_running_loop()
+        try:
+            found = await self._loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise UsageError(f"cannot resolve {self._host!r}: {error.strerror or error}") from None
+        self._addresses = [(family, address) for family, _, _, _, address in found]
+        self._epoll = select.epoll()
+        self._loop.add_reader(self._epoll.fileno(), self._on_ready)
+        self._ticker = self._loop.call_later(_TIMEOUT_TICK_S, self._on_tick)
+
+    def start(self, exchange: Exchange) -> None:
+        """Begin to send; the exchange's end is reported from the event loop."""
+        deadline = self._deadline(exchange, None)[0]
+        if deadline < NEVER:
+            heapq.heappush(self._deadlines, (deadline, exchange.index))
+        connection = self._take_idle(exchange.session)
+        exchange.connection_new = connection is None
+        if connection is None:
+            self._connect(exchange, self._addresses)
+        else:
+            self._begin(connection, exchange)
+
+    def abort(self, exchange: Exchange, outcome: Outcome) -> None:
+        """End the exchange now and close its connection."""
+        connection = self._by_index.get(exchange.index)
+        if connection is None or connection.exchange is not exchange:
+            return
+        while connection.pending and connection.exchange is exchange:
+            self._decode_one(connection)
+        if connection.exchange is exchange:
+            exchange.reply.finish(Ended.ABORTED)
+            self._finish(connection, outcome, "", self._now_ns())
+
+    async def close(self) -> None:
+        """Cut what is open and close every connection."""
+        for connection in list(self._by_index.values()):
+            if connection.exchange is not None:
+                self.abort(connection.exchange, Outcome.CUT)
+        for connection in list(self._by_fd.values()):
+            self._drop(connection)
+        self._closed = True
+        self._ticker.cancel()
+        self._loop.remove_reader(self._epoll.fileno())
+        self._epoll.close()
+
+    # Connections
+
+    def _take_idle(self, session: int) -> Connection | None:
+        if self._endpoint.connection == "per-session":
+            return self._by_session.pop(session, None)
+        return self._idle.pop() if self._idle else None
+
+    def _connect(self, exchange: Exchange, addresses: list[Address]) -> None:
+        """Open a connection to the first of `addresses` that takes one; the last failure ends the exchange."""
+        failure, outcome = "no address", Outcome.CONNECTION
+        for address in addresses:
+            try:
+                codec = TlsCodec(self._tls, self._host) if self._tls else None
+                connection = Connection(address, self._receiver, codec)
+            except OSError as error:  # EMFILE and its kin: this machine's fault, not the server's
+                failure, outcome = f"socket: {error.strerror or error}", Outcome.CLIENT
+                break
+            failure = connection.connect()
+            if not failure:
+                self._by_fd[connection.fd] = connection
+                self._epoll.register(connection.fd, _READABLE | select.EPOLLOUT)
+                self._begin(connection, exchange)
+                return
+            connection.close()
+        self._loop.call_soon(self._fail, exchange, outcome, failure)
+
+    def _begin(self, connection: Connection, exchange: Exchange) -> None:
+        body = exchange.body
+        request = b"%b%d\r\ncontent-length: %d\r\n\r\n%b" % (self._head, exchange.index, len(body), body)
+        connection.session = exchange.session
+        self._by_index[exchange.index] = connection
+        connection.begin(exchange, request)
+        if not connection.connecting:
+            self._advance(connection)
+
+    def _advance(self, connection: Connection) -> None:
+        was_waiting = connection.connecting or connection.wants_write
+        connecting = connection.connecting
+        failure = connection.advance(self._now_ns())
+        if failure:
+            self._broken(connection, failure, connecting=connecting and connection.connecting)
+            return
+        waits = connection.wants_write
+        if waits != was_waiting:
+            self._epoll.modify(connection.fd, _READABLE | (select.EPOLLOUT if waits else 0))
+
+    def _broken(self, connection: Connection, failure: str, *, connecting: bool) -> None:
+        exchange = connection.exchange
+        if exchange is None:
+            self._drop(connection)
+        elif connecting and not failure.startswith("tls"):
+            tried = self._addresses.index(connection.address)
+            self._forget(connection)
+            rest = self._addresses[tried + 1 :]
+            if rest:
+                self._connect(exchange, rest)
+            else:
+                self._fail(exchange, Outcome.CONNECTION, failure)
+        else:
+            connection.failure = connection.failure or failure
+            connection.pending.append((b"", self._now_ns(), 0))
+            self._queue_decode(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        if connection.exchange is not None:
+            self._by_index.pop(connection.exchange.index, None)
+        self._drop(connection)
+
+    def _drop(self, connection: Connection) -> None:
+        if self._by_fd.pop(connection.fd, None) is None:
+            return
+        self._epoll.unregister(connection.fd)
+        if connection in self._idle:
+            self._idle.remove(connection)
+        elif connection.session is not None and self._by_session.get(connection.session) is connection:
+            del self._by_session[connection.session]
+        self._backlog_bytes -= sum(len(data) for data, _, _ in connection.pending)
+        connection.close()
+
+    def _release(self, connection: Connection) -> None:
+        reusable = self._endpoint.connection != "per-request" and connection.reusable()
+        connection.release()
+        if not reusable:
+            self._drop(connection)
+        elif self._endpoint.connection == "per-session" and connection.session is not None:
+            self._by_session[connection.session] = connection
+        else:
+            self._idle.append(connection)
+
+    # Reading and decoding
+
+    def _on_ready(self) -> None:
+        by_fd = self._by_fd
+        for fd, events in self._epoll.poll(0, _EVENTS_PER_PASS):
+            connection = by_fd.get(fd)
+            if connection is None:
+                continue
+            if connection.exchange is None:
+                self._drop(connection)  # closed by the server while idle, or bytes that nobody asked for
+                continue
+            if events & _READABLE and not (connection.connecting and events & select.EPOLLERR):
+                self._backlog_bytes += connection.receive()
+                if connection.pending and not connection.decode_queued:
+                    self._queue_decode(connection)
+            if connection.connecting or connection.wants_write:
+                self._advance(connection)
+
+    def _queue_decode(self, connection: Connection) -> None:
+        if not connection.decode_queued:
+            connection.decode_queued = True
+            self._decode_queue.append(connection)
+        if not self._slice_planned:
+            self._slice_planned = True
+            self._loop.call_soon(self._decode_slice)
+
+    def _decode_slice(self) -> None:
+        now_ns, queue = self._now_ns, self._decode_queue
+        start_ns = now_ns()
+        while queue:
+            at_ns = now_ns()
+            behind = self._backlog_bytes > _BACKLOG_BYTES
+            if not behind and self.next_send_ns - at_ns < _QUIET_NS:
+                # After the send; the sending loop's own work comes first.
+                self._loop.call_later(0.001, self._decode_slice)
+                return
+            if at_ns - start_ns > _SLICE_NS:
+                self._loop.call_soon(self._decode_slice)
+                return
+            connection = queue[0]
+            if connection.pending:
+                self._decode_one(connection)
+            if not connection.pending:
+                connection.decode_queued = False
+                queue.popleft()
+        self._slice_planned = False
+
+    def _decode_one(self, connection: Connection) -> None:
+        exchange = connection.exchange
+        if exchange is None:  # bytes after the end of the reply
+            self._drop(connection)
+            return
+        data, t_ns, _ = connection.pending[0]
+        self._backlog_bytes -= len(data)
+        ended = connection.decode()
+        if ended is None:
+            return
+        if ended in (Ended.CLOSED, Ended.RESET) and self._reconnect(connection, exchange):
+            return
+        outcome, error = exchange.reply.finish(ended)
+        detail = "" if outcome is Outcome.OK else connection.failure
+        self._finish(connection, outcome, f"{error}: {detail}" if error and detail else error or detail, t_ns)
+
+    def _reconnect(self, connection: Connection, exchange: Exchange) -> bool:
+        """One silent try on a new connection, only where a pooled one closed before any byte of the reply."""
+        if exchange.reads or exchange.reconnects or connection.served < 2:
+            return False
+        exchange.reconnects = 1
+        exchange.connection_new = True
+        self._forget(connection)
+        self._connect(exchange, self._addresses)
+        return True
+
+    # Ends
+
+    def _finish(self, connection: Connection, outcome: Outcome, error: str, end_ns: int) -> None:
+        exchange = connection.exchange
+        assert exchange is not None
+        self._by_index.pop(exchange.index, None)
+        if outcome in (Outcome.OK, Outcome.EMPTY, Outcome.HTTP_ERROR, Outcome.TRUNCATED, Outcome.STREAM_ERROR):
+            self._release(connection)  # reusable() tells whether the message was whole
+        else:
+            self._drop(connection)
+        self._end(exchange, outcome, error, end_ns)
+
+    def _fail(self, exchange: Exchange, outcome: Outcome, error: str) -> None:
+        if exchange.outcome is None:
+            exchange.reply.finish(Ended.ABORTED)
+            self._by_index.pop(exchange.index, None)
+            self._end(exchange, outcome, error, self._now_ns())
+
+    def _end(self, exchange: Exchange, outcome: Outcome, error: str, end_ns: int) -> None:
+        exchange.outcome, exchange.error, exchange.end_ns = outcome, error[:_ERROR_CHARS], end_ns
+        self._on_end(exchange)
+
+    def _deadline(self, exchange: Exchange, connection: Connection | None) -> tuple[int, Outcome]:
+        """The next time at which this exchange times out, and as what."""
+        endpoint, reply, started = self._endpoint, exchange.reply, exchange.started_ns
+        found = (started + endpoint.total_timeout_ns, Outcome.TIMEOUT_TOTAL)
+        if endpoint.connect_timeout_ns is not None and exchange.sent_ns == NULL:
+            found = min(found, (started + endpoint.connect_timeout_ns, Outcome.TIMEOUT_CONNECT))
+        if endpoint.first_token_timeout_ns is not None and reply.first_token_ns == NULL:
+            found = min(found, (started + endpoint.first_token_timeout_ns, Outcome.TIMEOUT_FIRST_TOKEN))
+        if endpoint.idle_timeout_ns is not None and exchange.sent_ns != NULL:
+            last = NULL if connection is None else connection.last_read_ns
+            idle_since = exchange.sent_ns if last == NULL else last
+            found = min(found, (idle_since + endpoint.idle_timeout_ns, Outcome.TIMEOUT_IDLE))
+        return found
+
+    def _on_tick(self) -> None:
+        if self._closed:
+            return
+        now_ns = self._now_ns()
+        deadlines = self._deadlines
+        while deadlines and deadlines[0][0] <= now_ns:
+            _, index = heapq.heappop(deadlines)
+            connection = self._by_index.get(index)
+            exchange = None if connection is None else connection.exchange
+            if connection is None or exchange is None:
+                continue
+            if connection.pending:
+                deadline, outcome = now_ns + 1, None  # decode what came before judging
+            else:
+                deadline, outcome = self._deadline(exchange, connection)
+            if outcome is None or deadline > now_ns:
+                heapq.heappush(deadlines, (deadline, index))
+                if outcome is None:
+                    break
+            else:
+                self.abort(exchange, outcome)
+        self._ticker = self._loop.call_later(_TIMEOUT_TICK_S, self._on_tick)

@@ -1,0 +1,208 @@
+"""One generator process: reads its job from standard input, offers its share of the plan, appends to its spool.
+
+Protocol, one JSON object a line. In: the job, then {"do": "start", "epoch_ns": N}, {"do": "stop", "at_ns": N},
+{"do": "cut"}. Out: {"event": "ready"}, {"event": "offered"}, {"event": "done", …} or {"event": "failed", …}.
+End of standard input means that the parent died: flush and leave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from slobench.clock import RunClock
+from slobench.errors import SlobenchError
+from slobench.generate.closed_loop import ClosedLoop
+from slobench.generate.exchange import ReadCounters, Transport
+from slobench.generate.health import BEAT_NS, Health
+from slobench.generate.job import Job
+from slobench.generate.open_loop import OpenLoop
+from slobench.generate.pacer import make_pacer
+from slobench.generate.sender import Sender
+from slobench.plan import Plan
+from slobench.records.counters import Counters, Slot
+from slobench.records.spool import SpoolWriter
+from slobench.wire.endpoint import Endpoint
+
+_LAST_WORDS_S = 2.0
+
+
+def say(event: str, **values: object) -> None:
+    """Write one event to the parent."""
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.buffer.write(orjson.dumps({"event": event, **values}) + b"\n")
+        sys.stdout.buffer.flush()
+
+
+def make_transport(endpoint: Endpoint, clock: RunClock, sender: Sender, job: Job, reads: ReadCounters) -> Transport:
+    """The transport that the endpoint asks for; without epoll (no Linux) always aiohttp, with user-space stamps."""
+    import select
+
+    if endpoint.transport == "fast" and hasattr(select, "epoll"):
+        from slobench.generate.transport_fast import FastTransport
+
+        return FastTransport(endpoint, clock, sender.ended, job.nonce, reads)
+    from slobench.generate.transport_aiohttp import AiohttpTransport
+
+    return AiohttpTransport(endpoint, clock, sender.ended, job.nonce, reads)
+
+
+class Worker:
+    """Wires clock, spool, transport, loop and heartbeat together, and ends when nothing is left."""
+
+    def __init__(self, job: Job, plan: Plan) -> None:
+        self._job = job
+        self._plan = plan
+        self._reads = ReadCounters()
+        self._spool = SpoolWriter(Path(job.spool), job.worker)
+        self._counters = Counters.attach(Path(job.counters), job.worker)
+        self._counters.set(Slot.PLANNED, len(plan))
+        self._offered = False
+        self._done = asyncio.Event()
+
+    async def start(self, epoch_ns: int) -> None:
+        """Set everything up for a run that starts at `epoch_ns` on CLOCK_MONOTONIC."""
+        loop = asyncio.get_running_loop()
+        clock = RunClock(epoch_ns)
+        self._clock = clock
+        job = self._job
+        self._sender = sender = Sender(self._plan, job, clock, self._spool, self._counters)
+        sender.transport = make_transport(job.endpoint, clock, sender, job, self._reads)
+        await sender.transport.open()
+        sender.bodies.next_send_ns = lambda: sender.transport.next_send_ns
+        self._load = (
+            ClosedLoop(sender, clock, epoch_ns, job.think_ns) if job.closed else OpenLoop(sender, clock, epoch_ns)
+        )
+        sender.after_end = self._load.after_end
+        self._load.pacer = make_pacer(loop, self._load.on_due)
+        self._health = Health(clock, self._spool, self._counters, self._reads, lambda: len(sender.in_flight))
+        self._beat_ns = epoch_ns
+        self._beats = make_pacer(loop, self._on_beat)
+        self._beats.arm(epoch_ns)
+        sender.bodies.work_ahead()
+        self._load.start()
+        # What exists now lives to the end: out of the collector's way, so that its pauses stay short.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 50)
+
+    def stop(self, at_ns: int) -> None:
+        """Offer nothing scheduled at or after `at_ns`."""
+        self._load.stop(at_ns)
+
+    def cut(self) -> None:
+        """End what is in flight now."""
+        self._load.stop(0)
+        self._sender.cut()
+
+    async def run(self) -> None:
+        """Wait for the end, then close the books."""
+        await self._done.wait()
+        self._beats.close()
+        self._load.pacer.close()
+        await self._sender.transport.close()
+        self._health.close()
+        await asyncio.to_thread(self._spool.close)
+        self._counters.set(Slot.IN_FLIGHT, 0)
+        self._counters.set(Slot.SPOOL_LOST, self._spool.lost_rows)
+        say(
+            "done",
+            stamps=self._reads.stamps,
+            reads=self._reads.reads,
+            unstamped=self._reads.unstamped,
+            clock_steps=self._reads.clock_steps,
+            spool_error=self._spool.error,
+            spool_lost=self._spool.lost_rows,
+            cpu_s=time.process_time(),
+            end_ns=self._clock.now_ns(),
+        )
+
+    def last_words(self) -> None:
+        """The parent died: keep what there is, then leave at once."""
+        with contextlib.suppress(Exception):
+            self._spool.close(_LAST_WORDS_S)
+        os._exit(1)
+
+    def _on_beat(self) -> None:
+        due_ns = self._beat_ns
+        self._health.beat(due_ns - self._clock.epoch_ns)
+        # Beats that a stall swallowed are skipped: each beat measures one wake-up.
+        now_ns = time.monotonic_ns()
+        self._beat_ns = due_ns + BEAT_NS * max(1, -(-(now_ns - due_ns) // BEAT_NS))
+        self._beats.arm(self._beat_ns)
+        if self._load.finished:
+            if not self._offered:
+                self._offered = True
+                say("offered")
+            if not self._sender.in_flight:
+                self._done.set()
+
+
+async def serve() -> None:
+    """Read the job, say ready, then do what the parent says until the work is done."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=2**26)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    line = await reader.readline()
+    if not line:
+        return
+    job = Job.from_json(line)
+    plan = await asyncio.to_thread(Plan.load, Path(job.plan))
+    worker = Worker(job, plan.shard(job.worker, job.workers))
+    say("ready")
+    run: asyncio.Task[None] | None = None
+    commands: asyncio.Task[Any] | None = None
+    while run is None or not run.done():
+        commands = asyncio.ensure_future(reader.readline())
+        await asyncio.wait({task for task in (run, commands) if task}, return_when=asyncio.FIRST_COMPLETED)
+        if not commands.done():
+            break
+        command = commands.result()
+        if not command:
+            worker.last_words()
+        run = await obey(worker, orjson.loads(command)) or run
+    if commands is not None:
+        commands.cancel()
+    if run is not None:
+        await run
+
+
+async def obey(worker: Worker, command: dict[str, Any]) -> asyncio.Task[None] | None:
+    """Do one command; the task that ends with the work is returned by "start"."""
+    match command["do"]:
+        case "start":
+            await worker.start(command["epoch_ns"])
+            return asyncio.ensure_future(worker.run())
+        case "stop":
+            worker.stop(command["at_ns"])
+        case "cut":
+            worker.cut()
+    return None
+
+
+def main() -> None:
+    """Entry point of `python -m slobench.generate.worker`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    try:
+        import uvloop
+
+        uvloop.run(serve())
+    except SlobenchError as error:
+        say("failed", text=str(error), exit=int(error.exit))
+    except Exception as error:  # noqa: BLE001 (the parent must hear of anything that ends a worker)
+        import traceback
+
+        say("failed", text=f"{type(error).__name__}: {error}", trace=traceback.format_exc(), exit=1)
+
+
+if __name__ == "__main__":
+    main()

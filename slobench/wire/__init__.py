@@ -1,0 +1,1 @@
+"""Bytes in, events out: what a reply was, without any I/O."""
