@@ -63,8 +63,8 @@ class SpoolWriter:
     Rows go into memory; `flush` hands them to a thread that writes them.
     All methods belong to one thread (the event loop's); none of them waits for the disk but `close`.
     After a failed write the file is cut back to its last whole batch, the rows stay in memory, and each later
-    flush tries again in a new file. Files: `w{worker}-{stream}-{n}.arrow`; `w{worker}.open` stands until `close`
-    has written everything, so its presence tells a killed worker from one that ended.
+    flush tries again in a new file. Files: `w{worker}-{stream}-{n}.arrow`; `w{worker}.open` becomes `w{worker}.closed`
+    when `close` has written everything, which tells a worker that ended from a killed one.
     Raises OSError where the folder cannot be written to at the start.
     """
 
@@ -131,7 +131,7 @@ class SpoolWriter:
             self._waiting.clear()
         if not self.lost_rows:
             with suppress(OSError):
-                self._marker.unlink()
+                self._marker.replace(self._marker.with_suffix(".closed"))  # a rename needs no space
 
     def _write_until_closed(self) -> None:
         while True:
@@ -274,9 +274,16 @@ def read(folder: Path) -> Spooled:
         workers.add(worker)
         if is_torn:
             torn.append(path.name)
-    unclosed = {int(path.stem[1:]) for path in folder.glob("w*.open") if path.stem[1:].isdigit()}
-    columns = {name: _columns(name, batches[name]) for name in STREAMS}
-    return Spooled(**columns, workers=frozenset(workers | unclosed), unclosed=frozenset(unclosed), torn=tuple(torn))
+    unclosed, closed = (
+        {int(path.stem[1:]) for path in folder.glob(f"w*.{state}") if path.stem[1:].isdigit()}
+        for state in ("open", "closed")
+    )
+    return Spooled(
+        **{name: _columns(name, batches[name]) for name in STREAMS},
+        workers=frozenset(workers | unclosed | closed),
+        unclosed=frozenset(unclosed),
+        torn=tuple(torn),
+    )
 
 
 def _files_of(folder: Path) -> list[tuple[Path, int, str]]:
