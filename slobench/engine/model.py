@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import chain, repeat
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -46,6 +46,7 @@ class Request:
     output_tokens: int
     priority: int = 0  # lower is more urgent; used under policy "priority"
     block_hashes: Sequence[int] = ()
+    client: Any = None  # whatever the caller wants to find again
 
     order: int = 0  # of arrival
     state: State = State.WAITING
