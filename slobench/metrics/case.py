@@ -40,7 +40,7 @@ class Case:
     gap_given: bool
 
     @classmethod
-    def of(cls, records: Records, derived: Columns, judged: Judged, window: Window, slo: Slo, ask: Ask) -> Case:
+    def of(cls, records: Records, slo: Slo, ask: Ask, *, derived: Columns, judged: Judged, window: Window) -> Case:
         """Fill in what follows from the rest."""
         due = records.requests["outcome"] != Outcome.UNSENT.value
         ttft_s, gap_s = tightest_ttft_s(slo), tightest_gap_s(slo)
@@ -113,7 +113,7 @@ class Check:
     def graded(
         self, value: float, step: Step, *, seen: str, limit: Callable[[float], str], text: str
     ) -> Iterator[Finding]:
-        """A finding where `value` is above a limit of `step`; `limit` words the limit that was passed."""
+        """Yield a finding where `value` is above a limit of `step`; `limit` words the limit that was passed."""
         if value > step.past:
             yield self.past(seen, limit(step.past), text)
         elif value > step.warning:
@@ -121,7 +121,7 @@ class Check:
 
 
 def worst(findings: Iterator[Finding]) -> Iterator[Finding]:
-    """The first of the gravest findings: one for each code and quantity is enough to act on."""
+    """Keep the first of the gravest findings: one for each code and quantity is enough to act on."""
     held = list(findings)
     grave = [finding for finding in held if finding.level != "warning"]
     yield from (grave or held)[:1]

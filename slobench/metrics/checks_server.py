@@ -42,7 +42,7 @@ def stationarity(case: Case) -> Iterator[Finding]:
         grown = one.trend.slope > 0 and one.trend.last_over_first > limits.v07_ratio
         if p < limits.v07_p.past and grown and one.decides and enough:
             yield V07.past(
-                f"OVERLOADED: {one.name} grew {one.trend.last_over_first:.3g}-fold from first to last third (p {p:.2g})",
+                f"OVERLOADED: {one.name} grew {one.trend.last_over_first:.3g}-fold, first to last third (p {p:.2g})",
                 f"{limits.v07_ratio:g}-fold with p < {limits.v07_p.past:g}",
                 "the server did not keep up with the load: percentiles grow with the length of the run",
             )

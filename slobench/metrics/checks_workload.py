@@ -8,7 +8,7 @@ import numpy as np
 
 from slobench.metrics.ask import Step
 from slobench.metrics.case import Case, Check, percent
-from slobench.metrics.columns import is_ok, number, seconds
+from slobench.metrics.columns import BoolArray, is_ok, number, seconds
 from slobench.metrics.latency import tokens_per_event
 from slobench.metrics.load import spans
 from slobench.metrics.summary import Finding, LatencyTable
@@ -122,7 +122,7 @@ def _off(share: float) -> str:
     return f"{percent(share)} off"
 
 
-def _ratio(case: Case, name: str, chosen: FloatArray | np.ndarray[tuple[int], np.dtype[np.bool_]]) -> float | None:
+def _ratio(case: Case, name: str, chosen: BoolArray) -> float | None:
     seen, planned = number(case.requests, name)[chosen], number(case.requests, f"{name}_planned")[chosen]
     known = ~np.isnan(seen) & (planned > 0)
     return float(seen[known].sum() / planned[known].sum()) if known.any() else None
@@ -142,7 +142,7 @@ def stream_shape(case: Case) -> Iterator[Finding]:
     if share > limits.v12_at_once_share:
         yield V12.past(
             f"{percent(share)} of replies arrived whole", percent(limits.v12_at_once_share),
-            "something buffers the stream (a proxy, compression): TTFT and the gaps between tokens are not the server's",
+            "something buffers the stream (a proxy, compression): TTFT and token gaps are not the server's",
         )  # fmt: skip
     each = tokens_per_event(requests, ok_mask(case))
     if each is not None and each > limits.v12_tokens_per_event and share <= limits.v12_at_once_share:
@@ -151,15 +151,16 @@ def stream_shape(case: Case) -> Iterator[Finding]:
             "single tokens cannot be timed: gaps are shared out, TPOT counts tokens by usage",
         )  # fmt: skip
     tail = seconds(requests, "end_ns")[ok] - last
-    if len(tail) and float(np.median(tail)) > limits.v12_tail_s:
+    typical = float(np.median(tail[~np.isnan(tail)])) if not np.all(np.isnan(tail)) else 0.0
+    if typical > limits.v12_tail_s:
         yield V12.warning(
-            f"replies ended {format_s(float(np.median(tail)))} after their last token (median)", format_s(limits.v12_tail_s),
+            f"replies ended {format_s(typical)} after their last token (median)", format_s(limits.v12_tail_s),
             "a late usage event or end of stream; it does not count into E2E",
         )  # fmt: skip
 
 
-def ok_mask(case: Case) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """The window's successful requests."""
+def ok_mask(case: Case) -> BoolArray:
+    """Return the window's successful requests."""
     return case.main & is_ok(case.requests)
 
 
@@ -179,8 +180,9 @@ def accounting(case: Case) -> Iterator[Finding]:
     off = little(case)
     if off is not None:
         yield from V13.graded(
-            off, case.ask.thresholds.v13_little, seen=f"requests in flight by the workers' counters and by the records differ by {percent(off)}",
-            limit=percent, text="Little's law does not hold: some requests are counted wrongly",
+            off, case.ask.thresholds.v13_little, limit=percent,
+            seen=f"requests in flight differ by {percent(off)} between the workers' counts and the records",
+            text="Little's law does not hold: some requests are counted wrongly",
         )  # fmt: skip
 
 
@@ -208,11 +210,12 @@ def little(case: Case) -> float | None:
         if not len(begin) or len(at) < FEW_BINS:
             continue
         during = (at >= begin.min()) & (at <= end.max())
-        at, value = at[during], value[during]
-        open_then = np.searchsorted(np.sort(begin), at, side="right") - np.searchsorted(np.sort(end), at, side="right")
-        sampled += float(value.sum())
+        moments = at[during]
+        begun, ended = (np.searchsorted(np.sort(times), moments, side="right") for times in (begin, end))
+        open_then = begun - ended
+        sampled += float(value[during].sum())
         recorded += float(open_then.sum())
-        slack += len(at) * len(begin) / max(float(end.max() - begin.min()), 1e-9) * 0.002
+        slack += len(moments) * len(begin) / max(float(end.max() - begin.min()), 1e-9) * 0.002
     if recorded <= 0:
         return None
     return max(abs(sampled - recorded) - slack, 0.0) / recorded
@@ -232,7 +235,8 @@ def arrivals(case: Case) -> Iterator[Finding]:
         tolerance = mean * (POINT_MASS if gaps.std() < POINT_MASS * mean else limits.v18_ks.warning)
         distance = ks_distance(np.diff(np.sort(sent)), gaps, tolerance)
         yield from V18.graded(
-            distance, limits.v18_ks, seen=f"sent gaps differ from planned ones by {distance:.2g} (KS distance)", limit="{:g}".format,
+            distance, limits.v18_ks, limit="{:g}".format,
+            seen=f"sent gaps differ from planned ones by {distance:.2g} (KS distance)",
             text="the arrival process was not the planned one; use more --workers or another host",
         )  # fmt: skip
     for width in (1.0, 10.0):
@@ -253,7 +257,8 @@ def _dispersion(case: Case, planned: FloatArray, sent: FloatArray, width: float,
     # + 0.1: counts of evenly spaced arrivals have no dispersion that could be compared as a ratio
     ratio = (dispersion(by_send) + 0.1) / (dispersion(by_plan) + 0.1)
     yield from V18.graded(
-        abs(ratio - 1), step, seen=f"dispersion of sends per {width:g} s {ratio:.3g} times the planned", limit=lambda x: f"±{x * 100:g} %",
+        abs(ratio - 1), step, limit=lambda x: f"±{x * 100:g} %",
+        seen=f"dispersion of sends per {width:g} s {ratio:.3g} times the planned",
         text="the arrival process was not the planned one; use more --workers or another host",
     )  # fmt: skip
 

@@ -28,12 +28,12 @@ REJECTED = (429, 503)
 
 
 def number(columns: Columns, name: str) -> FloatArray:
-    """A numeric column as float64, NaN = null."""
+    """Return a numeric column as float64, NaN = null."""
     return np.asarray(columns[name], dtype=np.float64)
 
 
 def seconds(columns: Columns, name: str) -> FloatArray:
-    """A time column in seconds on the run's clock, NaN = null."""
+    """Return a time column in seconds on the run's clock, NaN = null."""
     return number(columns, name) / 1e9
 
 
@@ -69,7 +69,7 @@ class ChunkGroups:
         return self.end - self.start
 
     def spread(self, of_requests: NDArray[Any]) -> NDArray[Any]:
-        """A column of the requests, repeated for each of their chunk rows."""
+        """Repeat a column of the requests for each of their chunk rows."""
         return np.repeat(of_requests[self.row], self.sizes)
 
 

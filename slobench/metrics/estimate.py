@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +41,7 @@ def split(batch: IntArray, lengths_of_e2e: float) -> Windows:
 
 
 def share(good: BoolArray, counted: BoolArray, windows: Windows, risk: FloatArray | None = None) -> Estimate:
-    """A share of requests, with a 95 % interval: jackknife-t on the logit scale, or the exact binomial.
+    """Estimate a share of requests, with a 95 % interval: jackknife-t on the logit scale, or the exact binomial.
 
     good, counted: one value per request. With under 5 misses (or under 5 hits) the exact binomial at n_eff, where
     the design effect is also taken from the tenth of the requests with the highest `risk` (value/limit): misses
@@ -113,9 +113,10 @@ def _mean(grouped: Grouped, windows: Windows, *, interval: bool) -> Estimate:
     sums = np.bincount(grouped.group, weights=grouped.values, minlength=grouped.groups)
     low, high = _on_scale(value, (sums.sum() - sums) / (n - grouped.sizes))
     variance = float(grouped.values.var())
+    varies = grouped.values[-1] - grouped.values[0] > 1e-9 * abs(value)  # else it is rounding
     k = grouped.groups
     spread = k / (k - 1) * float(np.sum((sums - value * grouped.sizes) ** 2)) / n**2
-    effect = max(spread * n / variance, 1.0) if variance > 0 else None
+    effect = max(spread * n / variance, 1.0) if varies else None
     return Estimate(
         value, low, high, n, n / effect if effect else None, effect, "optimistic" if windows.optimistic else ""
     )
@@ -147,7 +148,7 @@ def _on_scale(value: float, without: FloatArray) -> tuple[float | None, float | 
         return None, None  # a window decides between a latency and a failure
     to, back = _scale_of(min(value, float(without.min())))
     low, high = jackknife_t(to(value), np.array([to(x) for x in without]))
-    return back(low), back(high)
+    return min(back(low), value), max(back(high), value)
 
 
 def _scale_of(smallest: float) -> tuple[Callable[[float], float], Callable[[float], float]]:
@@ -157,7 +158,5 @@ def _scale_of(smallest: float) -> tuple[Callable[[float], float], Callable[[floa
 
 
 def noted(estimate: Estimate, note: str) -> Estimate:
-    """The same estimate with words added to its note."""
-    from dataclasses import replace
-
+    """Return the same estimate with words added to its note."""
     return replace(estimate, note=", ".join(x for x in (estimate.note, note) if x))

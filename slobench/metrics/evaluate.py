@@ -53,7 +53,7 @@ def evaluate(records: Records, slo: Slo, ask: Ask) -> Evaluation:
     derived = derive(requests, records.chunks)
     chosen = window.choose(requests, derived["e2e_s"], ask)
     judged = judge(requests, derived, records.chunks, slo)
-    case = Case.of(records, derived, judged, chosen, slo, ask)
+    case = Case.of(records, slo, ask, derived=derived, judged=judged, window=chosen)
     windows = split(chosen.batch(seconds(requests, "scheduled_ns")), chosen.lengths_of_e2e())
     source = tables.Source.of(case, windows)
     adjusted = tables.adjusted(source)

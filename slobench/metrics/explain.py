@@ -53,7 +53,7 @@ def _interval(seen: Estimate) -> str:
 
 
 def percent_of(share: float) -> str:
-    """A share near 100 %, told from it: `99.93 %`."""
+    """Word a share near 100 %, told from it: `99.93 %`."""
     return f"{share * 100:.2f} %" if share < 1 else percent(share)
 
 

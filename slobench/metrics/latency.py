@@ -14,7 +14,7 @@ REASONING = CHANNELS.index(Channel.REASONING)
 
 
 def derive(requests: Columns, chunks: Columns) -> dict[str, FloatArray]:
-    """The derived columns, in seconds, one value per request; NaN where a quantity does not exist.
+    """Work out the derived columns, in seconds, one value per request; NaN where a quantity does not exist.
 
     TTFT counts from the scheduled time to the first token of any channel; null where none was seen, where
     the reply did not stream, and where reasoning was billed but not shown. E2E ends at the last token: a late
@@ -44,7 +44,7 @@ def derive(requests: Columns, chunks: Columns) -> dict[str, FloatArray]:
 
 
 def hidden_reasoning(requests: Columns, chunks: Columns, groups: ChunkGroups) -> BoolArray:
-    """Replies whose usage counts reasoning tokens that the stream did not show."""
+    """Find replies whose usage counts reasoning tokens that the stream did not show."""
     billed = np.nan_to_num(number(requests, "reasoning_tokens")) > 0
     if not billed.any() or not len(groups.row):
         return billed

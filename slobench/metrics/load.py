@@ -36,7 +36,7 @@ class TokenFlow:
     tokens: FloatArray
 
     def of(self, chosen: BoolArray) -> TokenFlow:
-        """The flow of the chosen requests."""
+        """Return the flow of the chosen requests."""
         keep = chosen[self.row]
         return TokenFlow(self.row[keep], self.at_s[keep], self.tokens[keep])
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,37 +13,49 @@ from slobench.metrics.columns import FAILED, BoolArray, is_ok, number, outcome_i
 from slobench.metrics.estimate import Windows, share
 from slobench.metrics.slo import population
 from slobench.metrics.summary import Estimate, Finding, LatencyTable, ObjectiveResult, SloResult
-from slobench.names import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class _Class:
+    """One class (or "all") of a run: its requests in the window, and what is known of them."""
+
+    case: Case
+    windows: Windows
+    name: str
+    inside: BoolArray
+    adjusted: LatencyTable
+    broken: tuple[Finding, ...]  # findings on the server's side
+
+    def share(self, good: BoolArray, counted: BoolArray) -> Estimate:
+        """Estimate a share, whose risk is how close requests came to a limit."""
+        return share(good, counted, self.windows, self.case.judged.margin)
 
 
 def results(
     case: Case, windows: Windows, adjusted: Mapping[str, LatencyTable], found: tuple[Finding, ...]
 ) -> dict[str, SloResult]:
-    """The result of each class and of "all" (whose objectives are those that no class has for itself)."""
-    names = [str(name) for name in np.unique(case.requests["class"])]
-    table = {"all": _result(case, windows, "all", adjusted, found)}
-    for name in names:
-        table[name] = _result(case, windows, name, adjusted, found)
+    """Judge each class, and "all" by the objectives that hold for every class."""
+    broken = tuple(finding for finding in found if finding.level == "server")
+    table = {"all": _result(_Class(case, windows, "all", case.main, adjusted.get("all", {}), broken))}
+    for name in (str(each) for each in np.unique(case.requests["class"])):
+        inside = case.main & (case.requests["class"] == name)
+        table[name] = _result(_Class(case, windows, name, inside, adjusted.get(name, {}), broken))
     return table
 
 
-def _result(
-    case: Case, windows: Windows, name: str, adjusted: Mapping[str, LatencyTable], found: tuple[Finding, ...]
-) -> SloResult:
-    requests, judged = case.requests, case.judged
-    inside = case.main if name == "all" else case.main & (requests["class"] == name)
-    people = population(requests, judged, inside)
+def _result(one: _Class) -> SloResult:
+    requests, judged = one.case.requests, one.case.judged
+    people = population(requests, judged, one.inside)
     good, counted = people.good, people.counted
-    seconds = case.window.length_s
-    attainment = share(good, counted, windows, judged.margin)
+    seconds = one.case.window.length_s
+    attainment = one.share(good, counted)
     marginal = {
-        clause: share(inside & (met == 1), inside & ~np.isnan(met), windows, judged.margin)
+        clause: one.share(one.inside & (met == 1), one.inside & ~np.isnan(met))
         for clause, met in judged.marginal.items()
-        if np.any(inside & ~np.isnan(met))
+        if np.any(one.inside & ~np.isnan(met))
     }
-    objectives = tuple(_objectives(case, windows, name, inside, attainment, adjusted.get(name, {}), found))
+    objectives = tuple(_objectives(one, attainment))
     decided = [objective.met for objective in objectives if objective.met is not None]
-    good_tokens = np.nansum(number(requests, "output_tokens")[good])
     return SloResult(
         population=int(counted.sum()),
         good=int(good.sum()),
@@ -51,11 +63,11 @@ def _result(
         left_out=people.left_out,
         vacuous=people.vacuous,
         attainment=attainment,
-        attainment_admitted=share(good, counted & ~rejected(requests), windows, judged.margin),
+        attainment_admitted=one.share(good, counted & ~rejected(requests)),
         marginal=marginal,
         binding=_binding(marginal),
         goodput_rps=int(good.sum()) / seconds,
-        good_tokens_per_s=float(good_tokens) / seconds,
+        good_tokens_per_s=float(np.nansum(number(requests, "output_tokens")[good])) / seconds,
         objectives=objectives,
         met=all(decided) if decided else None,
     )
@@ -67,50 +79,33 @@ def _binding(marginal: Mapping[str, Estimate]) -> str | None:
 
 
 def asked_of(slo: Slo, name: str) -> tuple[Objective, ...]:
-    """The objectives that hold for a class; those of "all" are the common ones."""
+    """Return the objectives that hold for a class; those of "all" are the common ones."""
     return slo.common.objectives if name == "all" else slo.for_class(name).objectives
 
 
-def _objectives(
-    case: Case,
-    windows: Windows,
-    name: str,
-    inside: BoolArray,
-    attainment: Estimate,
-    table: LatencyTable,
-    found: tuple[Finding, ...],
-) -> Iterator[ObjectiveResult]:
-    asked = asked_of(case.slo, name)
+def _objectives(one: _Class, attainment: Estimate) -> Iterator[ObjectiveResult]:
+    asked = asked_of(one.case.slo, one.name)
     for objective in asked:
-        yield _judge(case, windows, objective, inside, attainment, table)
-    broken = [finding for finding in found if finding.level == "server"]
-    if asked and broken:  # an overloaded or failing server has missed its SLO, whatever a short run's share says
-        text = "no finding on the server's side: " + ", ".join(f"{f.code} {f.seen}" for f in broken)
-        yield ObjectiveResult(text, Estimate(float(len(broken))), met=False)
+        yield _judge(one, objective, attainment)
+    if asked and one.broken:  # an overloaded or failing server has missed its SLO, whatever a short run's share says
+        text = "no finding on the server's side: " + ", ".join(f"{f.code} {f.seen}" for f in one.broken)
+        yield ObjectiveResult(text, Estimate(float(len(one.broken))), met=False)
 
 
-def _judge(
-    case: Case, windows: Windows, objective: Objective, inside: BoolArray, attainment: Estimate, table: LatencyTable
-) -> ObjectiveResult:
+def _judge(one: _Class, objective: Objective, attainment: Estimate) -> ObjectiveResult:
     text = format_limit(objective)
     if objective.metric == "attainment":
         value = attainment.value
         return ObjectiveResult(text, attainment, None if value is None else value >= objective.bound - 1e-12)
     if objective.metric == "error_rate":
-        failed = outcome_in(case.requests, FAILED)
-        seen = share(inside & failed, inside & (failed | is_ok(case.requests)), windows)
+        requests = one.case.requests
+        failed = one.inside & outcome_in(requests, FAILED)
+        seen = share(failed, failed | (one.inside & is_ok(requests)), one.windows)
         return ObjectiveResult(text, seen, None if seen.value is None else seen.value <= objective.bound + 1e-12)
-    seen = table.get(objective.metric, {}).get(quantile_name(objective.quantile or 0.0), Estimate(None))
-    met = None if seen.value is None or math.isnan(seen.value) else seen.value <= objective.bound
-    return ObjectiveResult(text, seen, met)
+    seen = one.adjusted.get(objective.metric, {}).get(quantile_name(objective.quantile or 0.0), Estimate(None))
+    return ObjectiveResult(text, seen, None if seen.value is None else seen.value <= objective.bound)
 
 
 def quantile_name(q: float) -> str:
     """`p99.9`."""
     return f"p{q * 100:g}"
-
-
-def unresolved(case: Case) -> bool:
-    """Whether no request of the run succeeded although some were due."""
-    due = case.requests["outcome"] != Outcome.UNSENT.value
-    return bool(due.any()) and not bool(is_ok(case.requests).any())

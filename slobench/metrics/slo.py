@@ -124,7 +124,7 @@ def _clauses(case: _Case, asked: ClassSlo) -> dict[str, _Clause]:
 
 
 def allowed_s(requests: Columns, limit: Limit) -> FloatArray:
-    """The limit on each request, grown with its input tokens (the server's count, else the plan's)."""
+    """Return the limit on each request, grown with its input tokens (the server's count, else the plan's)."""
     if not limit.per_token_s:
         return np.full(len(requests["index"]), limit.limit_s)
     counted, planned = number(requests, "input_tokens"), number(requests, "input_tokens_planned")
@@ -152,7 +152,7 @@ def _judge_limit(case: _Case, limit: Limit) -> _Clause:
 
 
 def _due_early(case: _Case, limit: Limit, value: FloatArray, allowed: FloatArray) -> FloatArray:
-    """A limit on a request that we ended: 1 met, 0 missed before the end, NaN not due yet."""
+    """Judge a limit on a request that we ended: 1 met, 0 missed before the end, NaN not due yet."""
     lived = (number(case.requests, "end_ns") - number(case.requests, "scheduled_ns")) / 1e9
     if limit.metric in ("ttft", "ttfo"):
         return np.where(~np.isnan(value), (value <= allowed).astype(float), np.where(lived > allowed, 0.0, np.nan))

@@ -43,7 +43,7 @@ def _all(case: Case) -> Iterator[Finding]:
 
 
 def verdict(found: tuple[Finding, ...]) -> tuple[bool, str]:
-    """(valid, the verdict line): `VALID`, `VALID (warnings: V08, V12)`, or INVALID with the first reason."""
+    """Return (valid, the verdict line): `VALID`, `VALID (warnings: V08, V12)`, or INVALID with the first reason."""
     invalid = [finding for finding in found if finding.level == "invalid"]
     if invalid:
         first, *others = invalid

@@ -41,9 +41,9 @@ class Window:
         return np.asarray((times_s >= self.start_s) & (times_s < self.end_s), dtype=np.bool_)
 
     def batch(self, times_s: FloatArray, batches: int = BATCHES) -> IntArray:
-        """Which of `batches` equal parts each time in the window lies in."""
-        where = (times_s - self.start_s) / self.length_s * batches
-        return np.clip(where.astype(np.int64), 0, batches - 1)
+        """Which of `batches` equal parts each time in the window lies in; a time outside is put in the nearest."""
+        where = np.nan_to_num((times_s - self.start_s) / self.length_s * batches)
+        return np.clip(where, 0, batches - 1).astype(np.int64)
 
     def lengths_of_e2e(self) -> float:
         """Its length in mean E2E; +inf where no reply succeeded."""
@@ -51,7 +51,7 @@ class Window:
 
 
 def choose(requests: Columns, e2e_s: FloatArray, ask: Ask) -> Window:
-    """The window: after a warm-up of max(asked, 2 x p99 E2E), before the load ebbs away.
+    """Choose the window: after a warm-up of max(asked, 2 x p99 E2E), before the load ebbs away.
 
     A run by duration ends its window there; one by count, p99 E2E before its last arrival; a closed loop
     where its first user runs out. Where less than half would remain, the window is the whole run.
@@ -69,7 +69,7 @@ def choose(requests: Columns, e2e_s: FloatArray, ask: Ask) -> Window:
 
 
 def phases(requests: Columns, window: Window) -> NDArray[np.str_]:
-    """The phase of each planned request, by its scheduled time; one that never got a time is `drain`."""
+    """Return the phase of each planned request, by its scheduled time; one that never got a time is `drain`."""
     at = seconds(requests, "scheduled_ns")
     return np.where(
         at < window.start_s, Phase.WARMUP.value, np.where(window.holds(at), Phase.MAIN.value, Phase.DRAIN.value)

@@ -23,7 +23,7 @@ def exact_binomial(successes: float, n: float, level: float = 0.95) -> tuple[flo
 
 
 def student_quantile(dof: float, p: float) -> float:
-    """The p-quantile of Student's t with `dof` degrees of freedom."""
+    """Return the p-quantile of Student's t with `dof` degrees of freedom."""
     from scipy.special import stdtrit
 
     return float(stdtrit(dof, p))
@@ -35,5 +35,5 @@ def logit(p: float) -> float:
 
 
 def expit(x: float) -> float:
-    """The share whose log odds are x."""
+    """Return the share whose log odds are x."""
     return 1 / (1 + math.exp(-x)) if x >= 0 else 1 - 1 / (1 + math.exp(x))

@@ -38,11 +38,11 @@ class Grouped:
         return cls(values[order], small, groups, np.bincount(group, minlength=groups).astype(np.int64))
 
     def quantile(self, q: float) -> float:
-        """The pooled q-quantile (inverse ECDF)."""
+        """Return the pooled q-quantile (inverse ECDF)."""
         return float(self.values[rank(len(self.values), q)])
 
     def quantile_without_each(self, q: float) -> FloatArray:
-        """The q-quantile of all values but those of one group, for each group. Time: O(groups * log n) + one pass.
+        """Return, for each group, the q-quantile of all values but its own. Time: groups passes over a few groups.
 
         Below position k of the pooled order a group has c values, so the wanted rank of the rest lies
         within `size` places of k: only that stretch is counted.

@@ -19,7 +19,7 @@ def rank(n: int, q: float) -> int:
 
 
 def inverted_cdf(values: FloatArray, q: float) -> float:
-    """The smallest value that at least a share q of `values` does not exceed; NaN where there are none.
+    """Return the smallest value that at least a share q of `values` does not exceed; NaN where there are none.
 
     +inf is a value (a failure). Hyndman and Fan's type 1: the convention for which
     "quantile <= limit" and "at least a share q meets the limit" are the same statement.

@@ -117,7 +117,7 @@ class Run:
         }
 
     def records(self) -> Records:
-        """The records as evaluation takes them."""
+        """Return the records as evaluation takes them."""
         rows = self.telemetry
         telemetry: Mapping[str, Any] = {
             "t_ns": np.array([round(at * S) for at, *_ in rows], dtype=np.int64),
@@ -147,7 +147,7 @@ def poisson(rate: float, duration: float, seed: int = 1) -> np.ndarray[Any, np.d
 
 @pytest.fixture
 def clean() -> Callable[..., Run]:
-    """A builder of a clean run: Poisson 20/s for 60 s, replies of 0.12 s, and the telemetry of a calm worker."""
+    """Build a clean run: Poisson 20/s for 60 s, replies of 0.12 s, and the telemetry of a calm worker."""
 
     def build(rate: float = 20.0, duration: float = 60.0, **ask: Any) -> Run:
         asked: dict[str, Any] = {"duration_s": duration, "forces_length": True, "ids_sent": True, "timeout_s": 120.0}
