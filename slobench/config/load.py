@@ -60,16 +60,29 @@ def load_target(name_path_or_url: str, sets: Sequence[str] = ()) -> Loaded[AnyTa
     """Read a target by name or file, or make a remote one of a URL, with `--set` applied."""
     if _URL.match(name_path_or_url):
         data = {"kind": "remote", "url": name_path_or_url}
-        return _check_target(apply_sets(Given(data, dict.fromkeys(_paths(data), "--target")), sets), "--target", None)
+        return check_target(apply_sets(Given(data, dict.fromkeys(_paths(data), "--target")), sets), "--target", None)
     if _HOST_PORT.fullmatch(name_path_or_url):
         raise ConfigError(f"no target named {clip(name_path_or_url)}\n  nearest   http://{name_path_or_url}")
     path = find("target", name_path_or_url)
-    return _check_target(apply_sets(given_by(read_document(path), shown(path)), sets), shown(path), path)
+    return check_target(apply_sets(given_by(read_document(path), shown(path)), sets), shown(path), path)
 
 
 def given_by(document: Document, source: str) -> Given:
     """Turn a document's lines into places to tell."""
     return Given(document.value, {path: f"{source}:{line}" for path, line in document.lines.items()})
+
+
+def given_again(loaded: Loaded[Any]) -> Given:
+    """Turn a loaded value back into given ones, each with its place, to put others over them."""
+    data = _tuples(loaded.value.model_dump(mode="json"))
+    places = {path: loaded.origin[dotted(path)] for path in leaves(data)}
+    return Given(data, {path: place for path, place in places.items() if place != "default"})
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 def check_workload(given: Given, source: str, path: Path | None = None) -> Loaded[Workload]:
@@ -86,7 +99,8 @@ def check_workload(given: Given, source: str, path: Path | None = None) -> Loade
     return Loaded(value, origins(value, given), path)
 
 
-def _check_target(given: Given, source: str, path: Path | None) -> Loaded[AnyTarget]:
+def check_target(given: Given, source: str, path: Path | None) -> Loaded[AnyTarget]:
+    """Check given values as a target."""
     value: AnyTarget = _validated("target", given, source)
     return Loaded(value, origins(value, given), path)
 

@@ -9,6 +9,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from slobench.config.document import KeyPath
@@ -112,6 +113,7 @@ def _tell(
             _tags_at(schema, details["loc"])
         )
         inner = f"{name}.{key}" if name else key
+        place = where((*path, key))
         if kind == "union_tag_invalid":
             return f"{place}: {unknown(f'`{inner}` cannot be', str(context['tag']), known)}"
         return f"{place}: `{inner}` is missing\n  expected  one of {', '.join(known)}"
@@ -121,6 +123,10 @@ def _tell(
         return prefix + (
             reason if "\n" in reason or "expected" in reason else f"{reason}\n  expected  values that fit together"
         )
+    tags = _tags_at(schema, details["loc"])
+    if kind == "model_attributes_type" and len(tags) > 1:
+        choices = ", ".join(f"{{{key}: {tag}, ...}}" for key, tag in tags)
+        return f"{place}: `{name}` cannot be {clip(value)}\n  expected  one of {choices}"
     expected = " or ".join(dict.fromkeys(_expected(each) for each, _ in entries))
     told = f"{place}: `{name}` cannot be {clip(value)}" if name else f"{place}: cannot use {clip(value)}"
     guess = (
@@ -145,16 +151,16 @@ def _fields_at(schema: Any, loc: tuple[int | str, ...]) -> set[str]:
     return set().union(*(member.model_fields for member in _members(schema) if _is_model(member)))
 
 
-def _tags_at(schema: Any, loc: tuple[int | str, ...]) -> set[str]:
+def _tags_at(schema: Any, loc: tuple[int | str, ...]) -> list[tuple[str, str]]:
     for part in loc:
         schema = _step(schema, part)
-    return {tag for member in _members(schema) for tag in _tags(member)}
+    return [tag for member in _members(schema) if (tag := _tag(member))]
 
 
 def _step(schema: Any, part: int | str) -> Any:
     """Return the type one location part further down: a field's, an item's, or a union's member by its tag."""
     members = _members(schema)
-    tagged = [member for member in members if part in _tags(member)]
+    tagged = [member for member in members if (_tag(member) or ("", ""))[1] == part]
     if len(members) > 1 and tagged:
         return tagged[0]
     for member in members:
@@ -176,12 +182,16 @@ def _members(schema: Any) -> list[Any]:
     return [] if schema is type(None) else [schema]
 
 
-def _tags(member: Any) -> set[str]:
-    """Return a model's own names in a discriminated union: the values of its first Literal field with one value."""
+def _tag(member: Any) -> tuple[str, str] | None:
+    """Return the key and name by which a discriminated union knows a model: its first Literal field, of one value."""
     if not _is_model(member):
-        return set()
-    literals = [field.annotation for field in member.model_fields.values() if get_origin(field.annotation) is Literal]
-    return {str(get_args(literal)[0]) for literal in literals[:1] if len(get_args(literal)) == 1}
+        return None
+    literals = [(key, get_args(field.annotation)) for key, field in member.model_fields.items() if _is_literal(field)]
+    return (literals[0][0], str(literals[0][1][0])) if literals and len(literals[0][1]) == 1 else None
+
+
+def _is_literal(field: FieldInfo) -> bool:
+    return get_origin(field.annotation) is Literal
 
 
 def _is_model(schema: Any) -> bool:
