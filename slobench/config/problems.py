@@ -109,9 +109,9 @@ def _tell(
         return f"{place}: `{name}` is missing\n  expected  a value for it"
     if kind in {"union_tag_not_found", "union_tag_invalid"}:
         key = str(context["discriminator"]).strip("'")
-        known = re.findall(r"'([^']*)'", str(context.get("expected_tags", ""))) or sorted(
-            _tags_at(schema, details["loc"])
-        )
+        known = re.findall(r"'([^']*)'", str(context.get("expected_tags", ""))) or [
+            tag for _, tag in _tags_at(schema, details["loc"])
+        ]
         inner = f"{name}.{key}" if name else key
         place = where((*path, key))
         if kind == "union_tag_invalid":
