@@ -9,7 +9,7 @@ from pathlib import Path
 from slobench.config.target import Talk
 from slobench.targets.failures import explain
 from slobench.targets.http import Server
-from slobench.targets.process import GuardedServer
+from slobench.targets.process import LOG_BYTES, GuardedServer
 from slobench.wire.endpoint import Endpoint
 
 Progress = Callable[[str], None]
@@ -51,7 +51,7 @@ class RunningTarget:
             return None
         return explain(
             "the server ended during the run",
-            self.server.logged(),
+            self.server.logged(LOG_BYTES),
             self.server.exit_code,
             path=str(self.server.log),
             tail=self.server.tail(),

@@ -39,10 +39,10 @@ _PATTERNS: tuple[tuple[Cause, re.Pattern[str]], ...] = (
         Cause.BAD_ARGUMENT,
         re.compile(
             r"error: (unrecognized arguments|argument |the following arguments are required|invalid choice|ambiguous)"
-            r"|validation errors? for \w*(Config|Args)\b"
-            r"|^\s*Value error, "
+            r"|^Value error, "
         ),
     ),
+    (Cause.BAD_ARGUMENT, re.compile(r"validation errors? for \w*(Config|Args)\b")),
     (
         Cause.OUT_OF_MEMORY,
         re.compile(
@@ -75,17 +75,18 @@ _ADVICE = {
 }
 
 _ERROR_LINE = re.compile(r"\b\w*(Error|Exception|error)\b: ?\S")
-_TIME_PREFIX = re.compile(r"^(\(\w+[^)]*\) )?(ERROR|CRITICAL|WARNING) [0-9-]+ [0-9:]+ (\[[^\]]*\] )?")
+_TIME_PREFIX = re.compile(r"^(\(\w+[^)]*\) )?(ERROR|CRITICAL) [0-9-]+ [0-9:]+ (\[[^\]]*\] )?")
+_NO_ERROR = re.compile(r"^(\(\w+[^)]*\) )?(INFO|WARNING|DEBUG)\b|^\s*raise ")
 
 
 def diagnose(log: str, exit_code: int | None) -> Failure:
     """Name the cause of a server's end; `exit_code` is negative where a signal ended it, None while it runs."""
-    lines = [_TIME_PREFIX.sub("", line).strip() for line in log.splitlines()]
+    lines = [line for raw in log.splitlines() if not _NO_ERROR.match(line := _TIME_PREFIX.sub("", raw).strip())]
     for cause, pattern in _PATTERNS:
         for line in lines:
             if pattern.search(line):
                 return Failure(cause, line[:500], _ADVICE[cause])
-    shown = next((line for line in reversed(lines) if _ERROR_LINE.search(line)), lines[-1] if lines else "")[:500]
+    shown = next((line[:500] for line in reversed(lines) if _ERROR_LINE.search(line)), "")
     if exit_code is not None and exit_code < 0:
         killed = -exit_code in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         cause = Cause.KILLED if killed else Cause.CRASHED

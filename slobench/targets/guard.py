@@ -28,6 +28,7 @@ from slobench.targets.shm import SegmentWatch, all_pids
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _POLL_S = 0.5
+_CLOSED_S = 2.0  # what a server gets that ends when its stdin does, before it is told by TERM
 _LEFTOVER_S = 3.0  # what the server's children get after its own end
 _KILL_S = 30.0  # a process that the kernel holds (a hung driver) survives KILL: do not wait for ever
 _SPAWN_FAILED = 127
@@ -168,18 +169,22 @@ class Guard:
         else:
             os.write(self._log_fd, data)
 
-    def _reap(self) -> None:
-        """Collect whatever ended: as subreaper every orphan of the tree is ours to collect."""
+    def _reap(self) -> bool:
+        """Collect whatever ended; whether anything of the tree is left.
+
+        As subreaper every orphan of the tree is our child, so "no child" means that nothing is left. The states
+        in /proc do not: a process whose first thread has ended shows as a zombie while others still run.
+        """
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                return
+                return False
             if pid == 0:
-                return
+                return True
             if pid == self._server.pid:
                 self._code = os.waitstatus_to_exitcode(status)
-                self._say(event="ended", code=self._code, stopping=self._stopping)
+                self._say(event="ended", code=self._code)
 
     def _tree(self) -> list[int]:
         if Path("/proc/self/stat").exists():
@@ -191,6 +196,7 @@ class Guard:
         if self._server.stdin is not None:
             with contextlib.suppress(OSError):
                 self._server.stdin.close()
+            self._until_gone(_CLOSED_S)
         if self._code is None:  # alone first: a server that shuts down in order tells its own children
             send([self._server.pid], signal.SIGTERM)
             self._until_gone(self._order.stop_s)
@@ -198,21 +204,19 @@ class Guard:
         send(killed, signal.SIGTERM)
         self._until_gone(_LEFTOVER_S)
         deadline = time.monotonic() + _KILL_S
-        while (left := self._tree()) and time.monotonic() < deadline:
-            send(left, signal.SIGKILL)
+        while self._reap() and time.monotonic() < deadline:
+            send(self._tree(), signal.SIGKILL)
             self._until_gone(1.0)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._server.pid, signal.SIGKILL)  # all there is where there is no /proc
-        self._reap()
         self._say(event="clean", left=len(killed), segments=self._watch.remove())
 
     def _until_gone(self, limit_s: float) -> None:
         deadline = time.monotonic() + limit_s
         pause_s = 0.01
-        while self._tree() and time.monotonic() < deadline:
+        while self._reap() and time.monotonic() < deadline:
             self._wait(pause_s)
             pause_s = min(2 * pause_s, 0.2)
-            self._reap()
 
     def _say(self, **event: Any) -> None:
         with contextlib.suppress(OSError):  # those who started us may be gone

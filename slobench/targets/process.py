@@ -19,6 +19,7 @@ from slobench.errors import TargetStartError
 from slobench.targets.guard import Order, send, session
 from slobench.targets.shm import SegmentWatch
 
+LOG_BYTES = 2**20  # of a log's end, to look for a cause in: an access log grows without bound
 _TAIL_BYTES = 64 * 1024
 _CLEAN_UP_S = 45.0  # more than the guard takes after the stop time: leftovers 3 s, KILL 30 s
 

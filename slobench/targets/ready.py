@@ -17,7 +17,7 @@ from slobench.errors import TargetStartError
 from slobench.targets.base import Launch
 from slobench.targets.failures import explain
 from slobench.targets.http import Server
-from slobench.targets.process import Command, GuardedServer
+from slobench.targets.process import LOG_BYTES, Command, GuardedServer
 from slobench.units import format_s
 
 T = TypeVar("T")
@@ -115,7 +115,7 @@ def _failed(server: GuardedServer, what: str) -> str:
     # Its children may still be writing why: the log is complete when the guard has ended them all.
     code = server.exit_code
     server.stop()
-    return explain(what, server.logged(), code, path=str(server.log), tail=server.tail())
+    return explain(what, server.logged(LOG_BYTES), code, path=str(server.log), tail=server.tail())
 
 
 def asked(server: GuardedServer, name: str, question: Callable[[], T]) -> T:

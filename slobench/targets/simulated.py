@@ -10,8 +10,8 @@ from slobench.errors import TargetStartError
 from slobench.targets.base import Launch, RunningTarget, endpoint, questions
 from slobench.targets.failures import explain
 from slobench.targets.probe import probe
-from slobench.targets.process import Command, GuardedServer
-from slobench.targets.ready import HOST, asked
+from slobench.targets.process import LOG_BYTES, Command, GuardedServer
+from slobench.targets.ready import HOST, asked, port
 
 _START_S = 30.0
 _STOP_NS = 5 * 10**9
@@ -22,14 +22,22 @@ def start_simulated(target: SimTarget, launch: Launch) -> RunningTarget:
 
     Raises TargetStartError where it does not.
     """
-    order = {"engine": target.engine.model_dump(mode="json"), "host": HOST, "port": target.port}
+    requests_log = launch.log.with_name("server-requests.csv").absolute()  # its own truth, to check a report against
+    engine = target.engine.model_dump(mode="json")
+    order = {
+        "engine": engine,
+        "host": HOST,
+        "port": target.port and port(target.port),
+        "model": target.talk.model or "sim",
+        "log": str(requests_log),
+    }
     argv = [sys.executable, "-m", "slobench.engine.server"]
     command = Command(argv, {}, launch.log, _STOP_NS, stdin_line=json.dumps(order), first_line=True)
     server = GuardedServer(command)
     number = asked(server, "the simulated engine", lambda: _port(server))
     ask = questions(target.talk, f"http://{HOST}:{number}", launch.headers)
     probed = asked(server, "the simulated engine", lambda: probe(ask, target.talk, own=True))
-    observed = {**probed.observed, "engine": order["engine"], "pid": server.pid, "log": launch.log.name}
+    observed = {**probed.observed, "engine": engine, "pid": server.pid, "log": launch.log.name}
     return RunningTarget(endpoint(target.talk, probed.found, launch), observed, server)
 
 
@@ -40,5 +48,5 @@ def _port(server: GuardedServer) -> int:
     except (ValueError, TypeError, KeyError):
         server.stop()
         what = "the simulated engine did not start"
-        text = explain(what, server.logged(), server.exit_code, path=str(server.log), tail=server.tail())
+        text = explain(what, server.logged(LOG_BYTES), server.exit_code, path=str(server.log), tail=server.tail())
         raise TargetStartError(text) from None

@@ -33,12 +33,12 @@ def start_vllm(target: VllmTarget, launch: Launch) -> RunningTarget:
 
     Raises ConfigError for settings that cannot work, TargetStartError where it does not become ready.
     """
-    program = _program(target)
+    binary = program(target)
     number = port(target.port)
-    argv = [str(program), *_arguments(target, number)]
+    argv = [str(binary), *arguments(target, number)]
     url = f"http://{HOST}:{number}"
     ask = questions(target.talk, url, launch.headers)
-    command = Command(argv, _environ(target, program), launch.log, target.stop_timeout)
+    command = Command(argv, _environ(target, binary), launch.log, target.stop_timeout)
     server = started(command, Readiness("vLLM", "/health", target.ready_timeout), ask, launch)
     probed = asked(server, "vLLM", lambda: probe(ask, target.talk, own=True))
     observed = {
@@ -52,7 +52,8 @@ def start_vllm(target: VllmTarget, launch: Launch) -> RunningTarget:
     return RunningTarget(endpoint(target.talk, probed.found, launch), observed, server)
 
 
-def _program(target: VllmTarget) -> Path:
+def program(target: VllmTarget) -> Path:
+    """Find the `vllm` to run. Raises ConfigError where there is none."""
     if target.env is None:
         found = shutil.which("vllm")
         if found is None:
@@ -61,16 +62,17 @@ def _program(target: VllmTarget) -> Path:
     # An environment of 4 GB is often kept elsewhere: the variable moves the one that a shipped target names.
     folder = os.environ.get("SLOBENCH_VLLM_ENV") or target.env
     env = located(folder)
-    program = env / "bin" / "vllm" if env else None
-    if program is None or not program.is_file():
+    binary = env / "bin" / "vllm" if env else None
+    if binary is None or not binary.is_file():
         raise ConfigError(
             f"no vLLM in the environment {folder}\n"
             f"  expected  {folder}/bin/vllm: `make vllm-cpu` builds one in a checkout, or set SLOBENCH_VLLM_ENV"
         )
-    return program
+    return binary
 
 
-def _arguments(target: VllmTarget, number: int) -> list[str]:
+def arguments(target: VllmTarget, number: int) -> list[str]:
+    """Word the arguments of `vllm`. Raises ConfigError for a model that is not there or an option that is ours."""
     model = located(target.serve)
     looks_like_path = target.serve.startswith((".", "/", "~")) or target.serve.count("/") > 1
     if model is None and looks_like_path:
@@ -94,9 +96,9 @@ def _arguments(target: VllmTarget, number: int) -> list[str]:
     return arguments
 
 
-def _environ(target: VllmTarget, program: Path) -> dict[str, str | None]:
+def _environ(target: VllmTarget, binary: Path) -> dict[str, str | None]:
     # vLLM compiles with tools of its environment; usage statistics would be traffic of their own.
-    path = f"{program.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    path = f"{binary.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     return {"PATH": path, "VLLM_NO_USAGE_STATS": "1", **dict.fromkeys(_OUR_PYTHON), **target.environ}
 
 
