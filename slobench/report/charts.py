@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from slobench.report.view import RunView
 MOST_DOTS = 2_500
 TONES = 6  # classes beyond share the last colour
 NOT_FAILED = (Outcome.OK, Outcome.CANCELLED, Outcome.CUT, Outcome.UNSENT)
-HALF = 470
+HALF, THIRD = 470, 320
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Figure:
     about: str
     svg: str
     legend: tuple[tuple[str, str], ...] = ()  # (CSS class, text)
-    wide: bool = True
+    size: Literal["wide", "half", "third"] = "wide"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ def _clock(value: float) -> str:
 
 
 def _time(value: float) -> str:
-    """A tick: `50 ms`, not `50.0 ms`."""
+    """Return a tick: `50 ms`, not `50.0 ms`."""
     text = words.seconds(value)
     number, _, unit = text.partition(" ")
     return f"{number.rstrip('0').rstrip('.')} {unit}" if "." in number else text
@@ -137,7 +138,9 @@ def _ttft(run: _Run) -> Figure | None:
     plot.line(run.bins.centres, p50, "ink")
     plot.line(run.bins.centres, p99, "ink high")
     _limit_rules(run, plot, "ttft")
-    thinned = "" if len(kept) == len(shown) else f" {len(kept):,} of {len(shown):,} requests are drawn; the lines use all."
+    thinned = (
+        "" if len(kept) == len(shown) else f" {len(kept):,} of {len(shown):,} requests are drawn; the lines use all."
+    )
     marks = (("flag failed", "failed before a token"),) if len(failed) else ()
     return Figure(
         "Time to first token, by scheduled time",
@@ -166,7 +169,9 @@ def _distributions(run: _Run) -> Iterator[Figure]:
         largest = int(inside.sum())
         limits = run.view.limits_s(metric).values()
         y = Axis(0.0, 1 - 1 / max(10, largest), "tail", _share)
-        plot = Plot(log_axis(values[inside], _time, "", *limits), y, width=HALF, height=250, title=f"{about} distribution")
+        plot = Plot(
+            log_axis(values[inside], _time, "", *limits), y, width=THIRD, height=240, title=f"{about} distribution"
+        )
         for position, (xs, ys) in enumerate(curves):
             plot.line(xs, np.minimum(ys, y.high), _tone(position))
         _limit_rules(run, plot, metric, vertical=True)
@@ -176,7 +181,7 @@ def _distributions(run: _Run) -> Iterator[Figure]:
             f"Share of scheduled requests at most this long.{below}",
             plot.svg(),
             _class_legend(run.names),
-            wide=False,
+            size="third",
         )
 
 
@@ -202,7 +207,7 @@ def _tokens(run: _Run) -> Figure | None:
     about = f"{unit} by receive time, {_bin(run.bins)} each."
     if not known:
         about += " The server did not say how many tokens an event carries."
-    return Figure("Output throughput", about, plot.svg(), wide=False)
+    return Figure("Output throughput", about, plot.svg(), size="half")
 
 
 def _shade(run: _Run, plot: Plot) -> None:
@@ -216,7 +221,9 @@ def _rates(run: _Run) -> Figure:
     outcome = run.view.records.requests["outcome"]
     done = series.rate_over_time(run.end_of_s[outcome == Outcome.OK.value], run.bins)
     y = linear_axis(np.concatenate([offered, done]), _amount, "req/s")
-    plot = Plot(Axis(0.0, run.end_s, show=_clock, label="s since start"), y, width=HALF, title="request rates over time")
+    plot = Plot(
+        Axis(0.0, run.end_s, show=_clock, label="s since start"), y, width=HALF, title="request rates over time"
+    )
     _shade(run, plot)
     edges = np.minimum(run.bins.edges, run.end_s)
     plot.steps(edges, offered, "quiet")
@@ -226,7 +233,7 @@ def _rates(run: _Run) -> Figure:
         f"req/s, {_bin(run.bins)} each. Finished below offered for long: the queue grows.",
         plot.svg(),
         (("stroke quiet", "scheduled"), ("stroke c1", "finished ok")),
-        wide=False,
+        size="half",
     )
 
 
@@ -256,7 +263,11 @@ def _send_lag(run: _Run) -> Figure | None:
         plot.line(run.bins.centres, curve, tone)
     for step, name in ((warning, "warning"), (past, "invalid")):
         if step * tightest in near:
-            plot.rule(step * tightest, f"{name} at p99 {_time(step * tightest)}", tone="limit" if name == "invalid" else "soft")
+            plot.rule(
+                step * tightest,
+                f"{name} at p99 {_time(step * tightest)}",
+                tone="limit" if name == "invalid" else "soft",
+            )
     return Figure(
         "Send lag",
         f"How late the client began to send, against the schedule: p99 from {_time(warning * tightest)} on is a "

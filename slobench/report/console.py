@@ -22,6 +22,7 @@ from slobench.report.tables import (
     error_table,
     latency_table,
     load_facts,
+    objective_line,
     outcome_counts,
     slo_table,
 )
@@ -54,7 +55,10 @@ def render(view: RunView, console: Console) -> None:
 
 def _draw(view: RunView, console: Console) -> None:
     summary = view.summary
-    console.print(_verdict(summary), soft_wrap=False)
+    console.print(_verdict(summary))
+    objective = objective_line(view)
+    if objective:
+        console.print(Text(objective.text, "bold green" if objective.tone == "good" else STYLES[objective.tone]))
     for finding in summary.findings:
         console.print(_finding(finding))
     console.print()
@@ -131,9 +135,10 @@ def _grid(table: Table, console: Console) -> Grid:
 
 
 def _gap(table: Table, width: int) -> int:
-    """The widest space between columns, 1 to 3, with which no cell has to fold."""
+    """Return the widest space between columns, 1 to 3, with which no cell has to fold."""
     texts = [table.columns, *([("  " if cell.indent else "") + cell.text for cell in row] for row in table.rows)]
-    needed = sum(max(map(len, column)) for column in zip(*texts, strict=True))
+    first, *others = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    needed = min(first, 24) + sum(others)  # a long first column folds
     return min(3, max(1, (width - needed) // max(1, len(table.columns) - 1)))
 
 
@@ -204,4 +209,9 @@ def _print_end(view: RunView, console: Console) -> None:
     codes = [Exit(code) for code in view.summary.exits if code != Exit.OK]
     if codes:
         told = ", ".join(f"{int(code)} ({EXIT_MEANINGS[code]})" for code in codes)
-        console.print(Text.assemble(("exit   ", "dim"), f"{view.summary.exit}" + (f" of {told}" if len(codes) > 1 else f" ({EXIT_MEANINGS[codes[0]]})")))
+        console.print(
+            Text.assemble(
+                ("exit   ", "dim"),
+                f"{view.summary.exit}" + (f" of {told}" if len(codes) > 1 else f" ({EXIT_MEANINGS[codes[0]]})"),
+            )
+        )

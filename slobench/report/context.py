@@ -28,7 +28,10 @@ def facts(view: RunView) -> Facts:
     rows = view.at("plan", "rows")
     digest = str(view.at("plan", "digest") or "").removeprefix("sha256:")
     found = (
-        ("target", _joined(view.at("spec", "target", "kind"), view.at("server", "url") or view.at("spec", "target", "url"))),
+        (
+            "target",
+            _joined(view.at("spec", "target", "kind"), view.at("server", "url") or view.at("spec", "target", "url")),
+        ),
         ("model", view.at("server", "model") or talk.get("model")),
         ("API", _joined(talk.get("api"), None if talk.get("stream", True) else "not streaming")),
         ("load", _load(view)),
@@ -41,7 +44,7 @@ def facts(view: RunView) -> Facts:
 
 
 def notes(view: RunView) -> tuple[str, ...]:
-    """What the trial remarked while it ran."""
+    """Return what the trial remarked while it ran."""
     found = view.at("run", "notes")
     return tuple(words.clean(note, 1000) for note in found) if isinstance(found, list | tuple) else ()
 
@@ -58,7 +61,7 @@ def window(chosen: WindowText, *, duration_s: Any = None) -> str:
 
 
 def started(view: RunView) -> str:
-    """The wall-clock time of the run's start, UTC; "" where it was not anchored."""
+    """Return the wall-clock time of the run's start, UTC; "" where it was not anchored."""
     anchor, wall, start = (view.at("clock", key) for key in ("monotonic_ns", "wall_ns", "start_ns"))
     if not isinstance(wall, int):
         return ""
@@ -86,7 +89,7 @@ def _client(view: RunView) -> str:
         f"slobench {view.at('slobench')}" if view.at("slobench") else None,
         f"{workers} worker{plural}" if isinstance(workers, int) else None,
         f"{stamps} receive stamps" if stamps else None,
-        view.at("host", "cpu"),
+        view.at("host", "cpu_model"),
     )
 
 

@@ -19,6 +19,7 @@ from slobench.report.tables import (
     error_table,
     latency_table,
     load_facts,
+    objective_line,
     outcome_counts,
     slo_table,
 )
@@ -31,7 +32,9 @@ Fact = tuple[str, str, str]
 def render(view: RunView) -> str:
     """Return report.html."""
     folder = resources.files(__package__) / "templates"
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     template = environment.from_string((folder / "report.html.j2").read_text("utf-8"))
     summary = view.summary
     load = summary.load.get(view.total)
@@ -41,6 +44,7 @@ def render(view: RunView) -> str:
         name=words.clean(view.name, 200),
         state=_state(view),
         verdict=_verdict(summary.verdict),
+        objective=objective_line(view),
         findings=summary.findings,
         facts=context.facts(view),
         notes=context.notes(view),
@@ -107,7 +111,7 @@ def _latency_tables(view: RunView) -> Iterator[Table]:
 
 
 def _settings(view: RunView) -> Iterator[tuple[str, str, str, bool]]:
-    """(setting, requested, observed, differs) of the server, by dotted name."""
+    """Return (setting, requested, observed, differs) of the server, by dotted name."""
     requested = dict(_flat(view.at("settings", "requested")))
     observed = dict(_flat(view.at("settings", "observed")))
     for key in sorted({*requested, *observed}):

@@ -14,6 +14,7 @@ from slobench.report.tables import (
     error_table,
     latency_table,
     load_facts,
+    objective_line,
     outcome_counts,
     slo_table,
 )
@@ -51,6 +52,10 @@ def _lines(view: RunView) -> Iterator[str]:
     yield ""
     yield f"**{escape(words.clean(summary.verdict, 1000))}**"
     yield ""
+    objective = objective_line(view)
+    if objective:
+        yield f"**{escape(objective.text)}**"
+        yield ""
     yield from _findings(view)
     tables = (slo_table(view, brief=True), latency_table(view, brief=True), class_latency_table(view))
     for table in filter(None, tables):

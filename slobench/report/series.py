@@ -42,7 +42,7 @@ def time_bins(end_s: float, n: int) -> Bins:
     wanted = max(end_s / 120, end_s * 20 / max(n, 1), 1e-3)
     width = next((step for step in _STEPS_S if step >= min(wanted, end_s / 12)), wanted)
     number = max(1, math.ceil(end_s / width - 1e-9))
-    return Bins(np.arange(number + 1) * width)
+    return Bins(np.arange(number + 1, dtype=np.float64) * width)
 
 
 def quantiles_over_time(t_s: Floats, values: Floats, bins: Bins, quantiles: tuple[float, ...]) -> list[Floats]:
@@ -68,14 +68,12 @@ def rate_over_time(t_s: Floats, bins: Bins, weights: Floats | None = None) -> Fl
     """Events (or their weights) per second in each bin."""
     place = bins.of(t_s)
     use = place >= 0
-    counts = np.bincount(
-        place[use], weights=None if weights is None else weights[use], minlength=len(bins.edges) - 1
-    )
+    counts = np.bincount(place[use], weights=None if weights is None else weights[use], minlength=len(bins.edges) - 1)
     return counts / bins.width
 
 
 def in_flight(started_s: Floats, ended_s: Floats, at_s: Floats) -> Floats:
-    """Requests that have started and not ended at each time; NaN = never."""
+    """Return requests that have started and not ended at each time; NaN = never."""
     begun = np.sort(started_s[~np.isnan(started_s)])
     ended = np.sort(ended_s[~np.isnan(ended_s) & ~np.isnan(started_s)])
     return (np.searchsorted(begun, at_s, "right") - np.searchsorted(ended, at_s, "right")).astype(np.float64)
@@ -100,5 +98,5 @@ def thinned(n: int, most: int) -> NDArray[np.int64]:
 
 
 def seconds(times_ns: NDArray[Any]) -> Floats:
-    """Times in ns as float seconds; NaN stays."""
+    """Return times in ns as float seconds; NaN stays."""
     return times_ns.astype(np.float64) / 1e9

@@ -12,7 +12,7 @@ from slobench.report.view import RunView
 
 
 def to_json(view: RunView) -> dict[str, Any]:
-    """What a run says to a program: the keys of the command reference first, then more detail.
+    """Return what a run says to a program: the keys of the command reference first, then more detail.
 
     Times in seconds, rates per second, shares in [0, 1]. An estimate whose value is infinite (failures or
     timeouts reach that quantile) has value null and `infinite: true`; an interval end that is null beside a
@@ -22,7 +22,7 @@ def to_json(view: RunView) -> dict[str, Any]:
 
 
 def of_summary(summary: Summary, *, total: str = "all") -> dict[str, Any]:
-    """The same without the folder: the part that is kept in run.json."""
+    """Return the same without the folder: the part that is kept in run.json."""
     return {
         "verdict": summary.verdict,
         "exit": summary.exit,

@@ -30,7 +30,7 @@ class Axis:
         """Positions in [0, 1], clipped; NaN stays."""
         low, high = self._scaled(np.array([self.low, self.high]))
         span = high - low or 1.0
-        return np.clip((self._scaled(values) - low) / span, 0, 1)
+        return np.asarray(np.clip((self._scaled(values) - low) / span, 0, 1), dtype=np.float64)
 
     def _scaled(self, values: Floats) -> Floats:
         if self.kind == "log":
@@ -59,7 +59,7 @@ def _round_step(raw: float) -> float:
 
 def _log_ticks(low: float, high: float, most: int) -> list[float]:
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for steps in ((1, 2, 5), (1,)):
+    for steps in ((1, 2, 5), (1, 3), (1,)):
         found = [s * 10.0**d for d in decades for s in steps if low * 0.999 <= s * 10.0**d <= high * 1.001]
         if len(found) <= most:
             return found
@@ -67,7 +67,7 @@ def _log_ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def log_axis(values: Floats, show: Callable[[float], str], label: str, *extra: float) -> Axis:
-    """A logarithmic axis around positive values and `extra` ones that must be on it."""
+    """Return a logarithmic axis around positive values and `extra` ones that must be on it."""
     seen = np.concatenate([values[np.isfinite(values) & (values > 0)], np.array(extra, dtype=np.float64)])
     if not len(seen):
         return Axis(1e-3, 1.0, "log", show, label)
@@ -78,7 +78,7 @@ def log_axis(values: Floats, show: Callable[[float], str], label: str, *extra: f
 
 
 def linear_axis(values: Floats, show: Callable[[float], str], label: str, *extra: float) -> Axis:
-    """An axis from 0 to a little above the largest value."""
+    """Return an axis from 0 to a little above the largest value."""
     seen = np.concatenate([values[np.isfinite(values)], np.array([*extra, 0.0])])
     return Axis(0.0, float(seen.max()) * 1.08 or 1.0, "linear", show, label)
 
@@ -93,6 +93,7 @@ class Plot:
     height: int = 240
     title: str = ""
     _marks: list[str] = field(default_factory=list)
+    _texts: list[str] = field(default_factory=list)  # above all marks
 
     def shade(self, start: float, end: float, text: str = "") -> None:
         """Grey out [start, end) of the x axis."""
@@ -102,10 +103,10 @@ class Plot:
         self._marks.append(f'<rect class="shade" x="{a:.1f}" y="{TOP}" width="{b - a:.1f}" height="{self._inner()}"/>')
         if text and b - a > 7 * len(text):
             middle = (a + b) / 2
-            self._marks.append(f'<text class="note" x="{middle:.1f}" y="{TOP + 12}" text-anchor="middle">{escape(text)}</text>')
+            self._texts.append(_text("note", middle, self.height - BOTTOM - 7, "middle", text))
 
     def line(self, xs: Floats, ys: Floats, tone: str) -> None:
-        """A polyline, broken where y is NaN."""
+        """Draw a polyline, broken where y is NaN."""
         path, pen = [], "M"
         for x, y in zip(self._px(xs), self._py(ys), strict=True):
             if math.isnan(y) or math.isnan(x):
@@ -116,7 +117,7 @@ class Plot:
         self._marks.append(f'<path class="line {tone}" d="{"".join(path)}"/>')
 
     def area(self, xs: Floats, ys: Floats, tone: str) -> None:
-        """The area between a curve and the x axis."""
+        """Draw the area between a curve and the x axis."""
         floor = self.height - BOTTOM
         points = [f"{x:.1f} {y:.1f}" for x, y in zip(self._px(xs), self._py(np.nan_to_num(ys)), strict=True)]
         if points:
@@ -128,13 +129,13 @@ class Plot:
         self.line(np.repeat(edges, 2)[1:-1], np.repeat(ys, 2), tone)
 
     def dots(self, xs: Floats, ys: Floats, tone: str) -> None:
-        """A point each, drawn as one path of round caps: a page of thousands stays small."""
+        """Draw a point each, drawn as one path of round caps: a page of thousands stays small."""
         place = zip(self._px(xs), self._py(ys), strict=True)
         path = "".join(f"M{x:.0f} {y:.0f}h0" for x, y in place if not (math.isnan(x) or math.isnan(y)))
         self._marks.append(f'<path class="dots {tone}" d="{path}"/>')
 
     def flags(self, xs: Floats, tone: str) -> None:
-        """A short mark at the upper edge for each x."""
+        """Draw a short mark at the upper edge for each x."""
         path = "".join(f"M{x:.1f} {TOP}v9" for x in self._px(xs) if not math.isnan(x))
         self._marks.append(f'<path class="flags {tone}" d="{path}"/>')
 
@@ -153,7 +154,7 @@ class Plot:
             base = base + layer
 
     def rule(self, value: float, text: str, *, vertical: bool = False, tone: str = "limit") -> None:
-        """A dashed limit line with its name."""
+        """Draw a dashed limit line with its name."""
         if vertical:
             x = self._px(np.array([value]))[0]
             end = x > self.width - RIGHT - 90
@@ -164,32 +165,32 @@ class Plot:
             self._marks.append(f'<path class="rule {tone}" d="M{LEFT} {height:.1f}H{self.width - RIGHT}"/>')
             at, anchor = self.width - RIGHT - 4, "end"
             y = height - 5 if height > TOP + 16 else height + 13
-        self._marks.append(f'<text class="rule {tone}" x="{at:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>')
+        self._texts.append(_text(f"rule {tone}", at, y, anchor, text))
 
     def svg(self) -> str:
         """Return the <svg> element."""
         return (
             f'<svg viewBox="0 0 {self.width} {self.height}" role="img" aria-label="{escape(self.title)}">'
-            f"{self._grid()}{''.join(self._marks)}{self._frame()}</svg>"
+            f"{self._grid()}{''.join(self._marks)}{self._frame()}{''.join(self._texts)}</svg>"
         )
 
     def _grid(self) -> str:
+        floor, right = self.height - BOTTOM, self.width - RIGHT
         parts = []
         for tick in self.y.ticks(5 if self.y.kind != "log" else 6):
             y = self._py(np.array([tick]))[0]
-            parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{self.width - RIGHT}"/>')
-            parts.append(f'<text class="tick" x="{LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{escape(self.y.show(tick))}</text>')
-        for tick in self.x.ticks(max(3, self.width // 95)):
+            parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{right}"/>')
+            parts.append(_text("tick", LEFT - 7, y + 4, "end", self.y.show(tick)))
+        for tick in self.x.ticks(max(3, self.width // (95 if self.x.kind == "linear" else 62))):
             x = self._px(np.array([tick]))[0]
             if self.x.kind != "linear":
-                parts.append(f'<path class="grid" d="M{x:.1f} {TOP}V{self.height - BOTTOM}"/>')
-            parts.append(f'<text class="tick" x="{x:.1f}" y="{self.height - BOTTOM + 15}" text-anchor="middle">{escape(self.x.show(tick))}</text>')
+                parts.append(f'<path class="grid" d="M{x:.1f} {TOP}V{floor}"/>')
+            parts.append(_text("tick", x, floor + 15, "middle", self.x.show(tick)))
         return "".join(parts)
 
     def _frame(self) -> str:
-        floor = self.height - BOTTOM
-        name = f'<text class="axis" x="{self.width - RIGHT}" y="{self.height - 4}" text-anchor="end">{escape(self.x.label)}</text>'
-        return f'<path class="frame" d="M{LEFT} {floor}H{self.width - RIGHT}"/>{name if self.x.label else ""}'
+        name = _text("axis", self.width - RIGHT, self.height - 4, "end", self.x.label) if self.x.label else ""
+        return f'<path class="frame" d="M{LEFT} {self.height - BOTTOM}H{self.width - RIGHT}"/>{name}'
 
     def _inner(self) -> int:
         return self.height - TOP - BOTTOM
@@ -199,3 +200,7 @@ class Plot:
 
     def _py(self, values: Floats) -> Floats:
         return self.height - BOTTOM - self.y.place(values) * self._inner()
+
+
+def _text(tone: str, x: float, y: float, anchor: str, text: str) -> str:
+    return f'<text class="{tone}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'

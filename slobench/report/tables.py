@@ -40,6 +40,16 @@ BRIEF_METRICS = ("ttft", "tpot", "itl", "icl", "e2e")
 MARKS = "*†‡§¶"
 
 
+def objective_line(view: RunView) -> Cell | None:
+    """Return the SLO in three words, `SLO met`, `SLO MISSED (code)`; None where no objective was given."""
+    judged = {name: view.summary.slo[name].met for name in view.shown if name in view.summary.slo}
+    missed = [words.clean(name, 40) for name, met in judged.items() if met is False]
+    if missed:
+        where = [name for name in missed if name != ALL] if len(view.classes) > 1 else []
+        return Cell("SLO MISSED" + (f" ({', '.join(where)})" if where else ""), "bad")
+    return Cell("SLO met", "good") if any(judged.values()) else None
+
+
 # --- SLO ---------------------------------------------------------------------------------------------------
 
 
@@ -88,19 +98,21 @@ def _slo_rows(name: str, result: SloResult, *, limits: bool) -> Iterable[tuple[C
         )
     for objective in result.objectives:
         yield (
-            Cell(words.clean(objective.text, 60), indent=True),
+            Cell(words.clean(objective.text, 160), indent=True),
             Cell(""),
             *_objective_cells(objective),
-            Cell(_worth(objective.seen), "dim"),
+            Cell(_worth(objective.seen) if objective.seen.n else "", "dim"),
             Cell(""),
             {True: Cell("met", "good"), False: Cell("MISSED", "bad"), None: Cell("unjudged", "warn")}[objective.met],
         )
 
 
 def _objective_cells(objective: ObjectiveResult) -> tuple[Cell, Cell]:
-    if objective.text.rstrip().endswith("%"):  # attainment and error_rate; every other bound is a time
+    if objective.text.startswith(("attainment", "error_rate")):
         return Cell(words.percent(objective.seen.value)), Cell(words.percent_interval(objective.seen))
-    return Cell(words.latency(objective.seen)), Cell(words.latency_interval(objective.seen))
+    if ":p" in objective.text.split("<")[0]:  # a percentile limit: seconds
+        return Cell(words.latency(objective.seen)), Cell(words.latency_interval(objective.seen))
+    return Cell(""), Cell("")
 
 
 def _worth(estimate: Estimate) -> str:
@@ -156,7 +168,17 @@ def latency_table(view: RunView, *, brief: bool, name: str | None = None) -> Tab
     common = notes[0] if len(notes) == 1 and all(_marked(e) for _, _, e in chosen if e.low is not None) else ""
     marks = {} if common else {note: MARKS[i % len(MARKS)] for i, note in enumerate(notes)}
     differs = any(_differs(e, adjusted.get(m, {}).get(q)) for m, q, e in chosen)
-    columns = ("", "", "value", "95 % interval", *(("with failures",) if differs else ()), "n", "n_eff", "D", *(("",) if marks else ()))
+    columns = (
+        "",
+        "",
+        "value",
+        "95 % interval",
+        *(("with failures",) if differs else ()),
+        "n",
+        "n_eff",
+        "D",
+        *(("",) if marks else ()),
+    )
     rows = tuple(
         _latency_row(metric, quantile, estimate, adjusted=adjusted if differs else None, marks=marks)
         for metric, quantile, estimate in chosen
@@ -249,7 +271,7 @@ def class_latency_table(view: RunView) -> Table | None:
 
 
 def load_facts(load: Load) -> tuple[tuple[str, str], ...]:
-    """What was offered and what the server took, as (name, value); tokens first."""
+    """Return what was offered and what the server took, as (name, value); tokens first."""
     return (
         ("output tokens", words.rate(load.output_tokens_per_s, "tok/s")),
         ("offered", words.rate(load.offered_rps)),

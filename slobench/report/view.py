@@ -58,11 +58,11 @@ class RunView:
 
     @property
     def name(self) -> str:
-        """The run's own name, else its folder's."""
-        return str(self.run.get("name") or self.folder.name)
+        """The folder's own name: what runs are told apart by."""
+        return self.folder.resolve().name
 
     def at(self, *keys: str) -> Any:
-        """The value at a path of run.json; None where any part is absent."""
+        """Return the value at a path of run.json; None where any part is absent."""
         value: Any = self.run
         for key in keys:
             if not isinstance(value, Mapping):
@@ -88,5 +88,5 @@ class RunView:
         return found
 
     def files(self) -> dict[str, str]:
-        """The result files that exist in the folder -> what each is."""
+        """Return the result files that exist in the folder -> what each is."""
         return {name: about for name, about in FILES.items() if (self.folder / name).exists()}

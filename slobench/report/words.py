@@ -62,12 +62,12 @@ def three(value: float) -> str:
 
 
 def count(value: float | None) -> str:
-    """A whole number with thousands separators; – where null."""
+    """Return a whole number with thousands separators; – where null."""
     return ABSENT if value is None or math.isnan(value) else f"{value:,.0f}"
 
 
 def percent(share: float | None) -> str:
-    """A share as a percentage that never rounds up to 100 % or down to 0 %."""
+    """Return a share as a percentage that never rounds up to 100 % or down to 0 %."""
     if share is None or math.isnan(share):
         return ABSENT
     if share in {0.0, 1.0}:
@@ -80,12 +80,12 @@ def percent(share: float | None) -> str:
 
 
 def rate(value: float | None, unit: str = "req/s") -> str:
-    """A rate with its unit."""
+    """Return a rate with its unit."""
     return ABSENT if value is None else f"{three(value)} {unit}"
 
 
 def seconds(value: float | None) -> str:
-    """A time in the unit that suits it."""
+    """Return a time in the unit that suits it."""
     if value is None or math.isnan(value):
         return ABSENT
     if math.isinf(value):
@@ -102,14 +102,14 @@ def _unit(value: float) -> tuple[float, str]:
 
 
 def latency(estimate: Estimate) -> str:
-    """The value of a latency estimate; a censored one reads `> 120 s`."""
+    """Return the value of a latency estimate; a censored one reads `> 120 s`."""
     if estimate.note.startswith(">"):
         return estimate.note
     return seconds(estimate.value)
 
 
 def latency_interval(estimate: Estimate) -> str:
-    """The 95 % interval of a latency, in the unit of its value: `[40.2, 44.0] ms`."""
+    """Return the 95 % interval of a latency, in the unit of its value: `[40.2, 44.0] ms`."""
     if estimate.value is None or math.isinf(estimate.value):
         return _interval(estimate, seconds, "")
     scale, unit = _unit(estimate.value)
@@ -117,7 +117,7 @@ def latency_interval(estimate: Estimate) -> str:
 
 
 def percent_interval(estimate: Estimate) -> str:
-    """The 95 % interval of a share, in percent: `[97.9, 99.6]`."""
+    """Return the 95 % interval of a share, in percent: `[97.9, 99.6]`."""
     return _interval(estimate, lambda share: percent(share).removesuffix(" %"), "")
 
 
@@ -138,5 +138,5 @@ def weight(estimate: Estimate) -> tuple[str, str, str]:
 
 
 def metric_name(metric: str) -> str:
-    """The field's name for a metric key; an unknown key reads as it is."""
+    """Return the field's name for a metric key; an unknown key reads as it is."""
     return METRICS.get(metric, clean(metric, 40))

@@ -22,11 +22,13 @@ from slobench.records.schema import DERIVED, Records
 from slobench.report.view import RunView
 
 SECOND = 10**9
-HOSTILE = "<script>alert(1)</script> | `rm -rf` \x1b[31mred\x1b[0m [click](http://evil.example) ![x](y) \u202eevil @all #1"
+HOSTILE = (
+    "<script>alert(1)</script> | `rm -rf` \x1b[31mred\x1b[0m [click](http://evil.example) ![x](y) \u202eevil @all #1"
+)
 
 
 def run_json(**changes: Any) -> dict[str, Any]:
-    """A run.json as a trial writes it, before the report adds its part."""
+    """Return a run.json as a trial writes it, before the report adds its part."""
     return {
         "schema": 1,
         "slobench": "0.1.0",
@@ -50,7 +52,7 @@ def run_json(**changes: Any) -> dict[str, Any]:
         "nonce": "00112233aabbccdd",
         "settings": {"requested": {"max_num_seqs": 256}, "observed": {"max_num_seqs": 256, "max_model_len": 8192}},
         "versions": {"python": "3.11.9", "numpy": "2.1.0"},
-        "host": {"cpu": "Example CPU 3000", "cores": 16, "memory_bytes": 64 << 30},
+        "host": {"cpu_model": "Example CPU 3000", "cores": 16, "memory_bytes": 64 << 30},
         "server": {"model": "sim-8b", "url": "http://127.0.0.1:8123"},
         "clock": {"monotonic_ns": 5 * SECOND, "wall_ns": 1_800_000_000 * SECOND, "start_ns": 6 * SECOND},
         "workers": 1,
@@ -62,7 +64,7 @@ def run_json(**changes: Any) -> dict[str, Any]:
 
 
 def slo() -> Slo:
-    """The parsed clauses of `run_json`."""
+    """Return the parsed clauses of `run_json`."""
     limits = (Limit("ttft", 0.5), Limit("tpot", 0.05))
     return Slo(
         text=("ttft<500ms", "tpot<50ms", "attainment>=99%"),
@@ -71,19 +73,19 @@ def slo() -> Slo:
 
 
 def estimate(value: float | None, spread: float = 0.1, n: int = 612, n_eff: float = 34.0, note: str = "") -> Estimate:
-    """An estimate with a relative interval."""
+    """Return an estimate with a relative interval."""
     if value is None:
         return Estimate(None)
     return Estimate(value, value * (1 - spread), value * (1 + spread), n, n_eff, round(n / n_eff, 1), note)
 
 
 def share(value: float, low: float, high: float, n: int = 612, n_eff: float = 48.0) -> Estimate:
-    """An attainment with its interval."""
+    """Return an attainment with its interval."""
     return Estimate(value, low, high, n, n_eff, round(n / n_eff, 1))
 
 
 def load(**changes: Any) -> Load:
-    """The load of one class."""
+    """Return the load of one class."""
     values: dict[str, Any] = {
         "planned": 720, "sent": 720, "finished": 717, "ok": 703,
         "offered_rps": 12.1, "sent_rps": 12.1, "finished_rps": 11.9,
@@ -97,7 +99,7 @@ def load(**changes: Any) -> Load:
 
 
 def slo_result(**changes: Any) -> SloResult:
-    """The SLO result of one class."""
+    """Return the SLO result of one class."""
     values: dict[str, Any] = {
         "population": 624, "good": 598, "not_judged": 0, "left_out": 0, "vacuous": 3,
         "attainment": share(0.958, 0.921, 0.979),
@@ -126,7 +128,7 @@ def latency_table(scale: float = 1.0) -> dict[str, dict[str, Estimate]]:
 
 
 def adjusted_table(scale: float = 1.0) -> dict[str, dict[str, Estimate]]:
-    """The same where a failure counts as +inf: the 99th percentile is one."""
+    """Return the same where a failure counts as +inf: the 99th percentile is one."""
     table = latency_table(scale)
     return {metric: {**quantiles, "p99": Estimate(math.inf, n=624)} for metric, quantiles in table.items()}
 
@@ -145,7 +147,7 @@ FINDINGS = (
 
 
 def summary(**changes: Any) -> Summary:
-    """A summary with warnings, a missed objective, and failures."""
+    """Return a summary with warnings, a missed objective, and failures."""
     values: dict[str, Any] = {
         "verdict": "VALID (warnings: V08; server: V10 errors)",
         "valid": True,
@@ -184,7 +186,7 @@ def summary(**changes: Any) -> Summary:
 
 
 def records(n: int = 720, seconds: float = 60.0, seed: int = 1) -> tuple[Records, dict[str, np.ndarray]]:
-    """Requests and chunks that look like a loaded server, and their derived columns."""
+    """Return requests and chunks that look like a loaded server, and their derived columns."""
     rng = np.random.default_rng(seed)
     scheduled = np.sort(rng.uniform(0, seconds * 1e9, n))
     classes = np.where(rng.random(n) < 5 / 6, "chat", "code")
@@ -231,7 +233,7 @@ def records(n: int = 720, seconds: float = 60.0, seed: int = 1) -> tuple[Records
 
 
 def view(folder: Path = Path("results/chat-20261124-1200"), **changes: Any) -> RunView:
-    """A whole run in memory."""
+    """Return a whole run in memory."""
     recorded, derived = records()
     values: dict[str, Any] = {
         "folder": folder, "run": run_json(), "summary": summary(), "records": recorded, "derived": derived, "slo": slo(),

@@ -1,0 +1,59 @@
+"""`slobench report`: every report of a run again, from its files."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from slobench.report.view import RunView
+
+
+def command(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder of a run, e.g. results/chat-1.", show_default=False)
+    ],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002 (typer makes it a flag)
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print the verdict only.")] = False,  # noqa: FBT002
+    slo: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SPEC",
+            help="Judge by these limits instead, e.g. 'ttft<300ms'; the files stay as they are. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Evaluate DIR again, write its tables and reports, print the report; recovers what a killed run left."""
+    from slobench.report.build import build_report
+
+    view = build_report(folder, slo=slo or None)
+    show(view, json=json, quiet=quiet)
+    raise typer.Exit(view.summary.exit)
+
+
+def show(view: RunView, *, json: bool, quiet: bool) -> None:
+    """Print a report to standard output: JSON, the verdict alone, or everything."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:  # a terminal that cannot show "≤" must not lose the report
+            reconfigure(errors="replace")
+    if json:
+        import orjson
+
+        from slobench.report.summary import to_json
+
+        typer.echo(orjson.dumps(to_json(view), option=orjson.OPT_INDENT_2).decode())
+    elif quiet:
+        from slobench.report.words import clean
+
+        typer.echo(clean(view.summary.verdict, 1000))
+    else:
+        from rich.console import Console
+
+        from slobench.report.console import render
+
+        render(view, Console(highlight=False))

@@ -1,0 +1,175 @@
+"""From a run folder to its reports: read or recover the records, evaluate, write what others read."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from slobench.config.slo import ClassSlo, Slo, e2e_limit_s, parse_slo
+from slobench.config.workload import Workload
+from slobench.errors import RecordsError
+from slobench.metrics.ask import Ask, Thresholds
+from slobench.metrics.evaluate import Evaluation, evaluate, summarise
+from slobench.plan import Plan
+from slobench.records import store
+from slobench.records.schema import Records
+from slobench.report import html, markdown
+from slobench.report.summary import of_summary
+from slobench.report.view import RunView
+from slobench.units import parse_duration_ns
+
+SPOOL, PLAN = "spool", "plan.arrow"
+
+
+def build_report(folder: Path, *, slo: Sequence[str] | None = None) -> RunView:
+    """Evaluate the run in `folder` and write its tables, run.json's summary, report.md and report.html.
+
+    slo: judge by these clauses instead of the run's own; then nothing is written. What a killed run left in
+    its spool is recovered. Raises RecordsError where files are missing or cannot be written, ConfigError
+    where a clause cannot be read.
+    """
+    run = store.read_run_json(folder)
+    spooled = (folder / SPOOL).is_dir()
+    records = _records(folder, run, spooled=spooled)
+    ended = _section(run, "run").get("end_ns") is not None
+    run = _with_notes(run, ended=ended)
+    clauses = _clauses(run) if slo is None else tuple(slo)
+    workload = Workload.model_validate(run["spec"]["workload"])
+    judged_by = parse_slo(clauses, tuple(workload.classes)) if clauses else Slo((), ClassSlo())
+    evaluation = evaluate(records, judged_by, ask_of(run, workload, judged_by, records))
+    summary = summarise(evaluation)
+    shown = of_summary(summary)
+    run = {**run, "summary": shown, **{key: shown[key] for key in ("findings", "verdict", "exit")}}
+    view = RunView(folder, run, summary, records, evaluation.derived, judged_by)
+    if slo is None:
+        _write(view, evaluation, _plan(folder) if spooled else None)
+        if spooled and ended:  # its rows are in the tables now; what a killed run left is kept
+            shutil.rmtree(folder / SPOOL, ignore_errors=True)
+    return view
+
+
+def _records(folder: Path, run: Mapping[str, Any], *, spooled: bool) -> Records:
+    if not spooled:
+        return store.load(folder).records
+    workers = run.get("workers")
+    return store.assemble(folder, _plan(folder), workers if isinstance(workers, int) else 1)
+
+
+def _plan(folder: Path) -> pa.Table:
+    """Return the plan: as the workers map it while they run, else as the report has kept it."""
+    live = folder / SPOOL / PLAN
+    return Plan.load(live).to_arrow() if live.exists() else store.read_plan(folder)
+
+
+def _write(view: RunView, evaluation: Evaluation, plan_table: pa.Table | None) -> None:
+    folder = view.folder
+    if plan_table is not None:
+        store.write_plan(folder, plan_table)
+    store.write_parquet(folder, view.records, evaluation.derived, evaluation.phase, evaluation.slo_met)
+    store.write_run_json(folder, view.run)
+    _write_text(folder / "report.md", lambda: markdown.render(view))
+    _write_text(folder / "report.html", lambda: html.render(view))
+
+
+def _write_text(path: Path, text: Callable[[], str]) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        aside.write_text(text(), "utf-8", errors="replace")
+        aside.replace(path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise RecordsError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _with_notes(run: dict[str, Any], *, ended: bool) -> dict[str, Any]:
+    """Return run.json with what the end of the run says put into its notes."""
+    how = _section(run, "run")
+    notes = [str(note) for note in how.get("notes") or ()]
+    if not ended:
+        how["interrupted"] = True
+        notes.append("the run never came to its end (killed?): this is what its spool holds")
+    lost = how.get("workers_lost")
+    if isinstance(lost, Mapping):
+        notes += [f"generator process {worker} was lost: {why}" for worker, why in lost.items()]
+    if how.get("spool_error"):
+        notes.append(f"{how['spool_error']}: rows are missing, earlier ones are kept")
+    how["notes"] = list(dict.fromkeys(notes))
+    return {**run, "run": how}
+
+
+def _section(run: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = run.get(key)
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
+def _clauses(run: Mapping[str, Any]) -> tuple[str, ...]:
+    found = _section(run, "spec").get("slo") or ()
+    return tuple(str(clause) for clause in found)
+
+
+def ask_of(run: Mapping[str, Any], workload: Workload, slo: Slo, records: Records) -> Ask:
+    """Return what evaluation must know of how the run was made, from its run.json."""
+    spec, how, server = (_section(run, key) for key in ("spec", "run", "server"))
+    target = spec.get("target")
+    talk = _section(target, "talk") if isinstance(target, Mapping) else {}
+    closed = workload.loop.mode == "closed"
+    return Ask(
+        warmup_s=(workload.warmup or 0) / 1e9,
+        duration_s=None if workload.duration is None else workload.duration / 1e9,
+        closed=closed,
+        users=workload.loop.users if workload.loop.mode == "closed" else None,
+        arrivals=_arrivals(workload),
+        seed=int(run.get("seed") or 0),
+        timeout_s=_timeout_s(server, talk, slo),
+        stream=bool(server.get("stream", talk.get("stream", True))),
+        forces_length=bool(server.get("forces_length", talk.get("forces_length", False))),
+        ids_sent=(server.get("token_ids") or talk.get("token_ids")) is not None,
+        stamps="user" if run.get("stamps") == "user" else "kernel",
+        connection=server.get("connection") or talk.get("connection", "pooled"),
+        allowed_error_share=max((o.bound for o in _objectives(slo) if o.metric == "error_rate"), default=0.0),
+        interrupted=bool(how.get("interrupted")),
+        target_died=bool(how.get("target_died")),
+        run_end_ns=how["end_ns"] if how.get("end_ns") is not None else _last_seen_ns(records),
+        workers=int(run.get("workers") or 1),
+        thresholds=Thresholds.from_dict(_section(run, "thresholds")),
+    )
+
+
+def _objectives(slo: Slo) -> list[Any]:
+    return [*slo.common.objectives, *(o for _, own in slo.by_class for o in own.objectives)]
+
+
+def _arrivals(workload: Workload) -> str:
+    kinds = []
+    for spec in workload.classes.values():
+        how = spec.arrivals
+        if how is not None:
+            kinds.append(how.process + (f" cv {how.cv:g}" if how.process == "gamma" else ""))
+    return " and ".join(dict.fromkeys(kinds)) or "none"
+
+
+def _timeout_s(server: Mapping[str, Any], talk: Mapping[str, Any], slo: Slo) -> float | None:
+    """Return the total timeout that held: as the trial recorded it, else the target's, else the default."""
+    recorded = server.get("total_timeout_s")
+    if isinstance(recorded, int | float):
+        return float(recorded)
+    timeouts = _section(talk, "timeouts")
+    total = timeouts.get("total")
+    if total is not None:
+        return parse_duration_ns(total) / 1e9
+    limit = e2e_limit_s(slo)
+    return max(120.0, 10 * limit) if limit else 120.0
+
+
+def _last_seen_ns(records: Records) -> int | None:
+    """When a killed run last gave a sign: nothing later can be judged."""
+    times = [records.chunks["t_ns"], records.requests["end_ns"], records.requests["started_ns"]]
+    seen = np.concatenate([np.asarray(column, dtype=np.float64) for column in times])
+    seen = seen[np.isfinite(seen)]
+    return int(seen.max()) if len(seen) else None
