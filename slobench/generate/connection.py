@@ -70,7 +70,7 @@ class Connection:
         self.served += 1
         self.last_read_ns = NULL
         self._previous_ns = NULL
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: Any = httptools.HttpResponseParser(self)
         self._complete = False
         self._body_until_close = True
         self._content_type = ""
@@ -216,11 +216,11 @@ class Connection:
     def release(self) -> None:
         """Let go of the exchange (and of the reference cycle through the parser)."""
         self.exchange = None
-        self._parser = None
+        self._parser = None  # breaks the cycle: the parser holds this connection
 
     def close(self) -> None:
         """Close the socket; what the kernel still holds is thrown away."""
         self.sock.close()
         self.exchange = None
-        self._parser = None
+        self._parser = None  # breaks the cycle: the parser holds this connection
         self.pending.clear()

@@ -25,7 +25,12 @@ class Health:
     """Samples the worker on every beat of a 5 ms pacer; flushes the spool once a second."""
 
     def __init__(
-        self, clock: Clock, spool: SpoolWriter, counters: WorkerCounters, reads: ReadCounters, in_flight: Callable[[], int]
+        self,
+        clock: Clock,
+        spool: SpoolWriter,
+        counters: WorkerCounters,
+        reads: ReadCounters,
+        in_flight: Callable[[], int],
     ) -> None:
         self._now_ns = clock.now_ns
         self._spool = spool

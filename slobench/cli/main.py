@@ -1,0 +1,82 @@
+"""The `slobench` command: imports only the subcommand that is asked for, turns errors into exit codes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+import typer
+
+from slobench import __version__
+from slobench.errors import SlobenchError
+
+_COMMANDS = {
+    "run": "Offer one workload once; report, files, verdict.",
+    "report": "Every report of a run again, from its files.",
+    "plan": "The plan of a workload: digest, rates, lengths, sharing.",
+    "serve": "Start a target and leave it running.",
+    "doctor": "Is this machine, target, config ready; what to fix.",
+}
+_CONFIG = "Resolved settings and their origin; JSON Schema."
+
+
+def build_app(words: Sequence[str]) -> typer.Typer:
+    """The commands; only those among `words` are imported, the others stand in the list with their line."""
+    app = typer.Typer(
+        help="Load generator and SLO benchmarking harness for LLM inference servers.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(root)
+    for name, line in _COMMANDS.items():
+        command: Callable[..., None] = import_module(f"slobench.cli.{name}").command if name in words else _listed
+        app.command(name, short_help=line)(command)
+    config = typer.Typer(help=_CONFIG, no_args_is_help=True)
+    if "config" in words:
+        module = import_module("slobench.cli.config")
+        config.command("show")(module.show)
+        config.command("schema")(module.schema)
+    else:
+        config.command("show")(_listed)
+        config.command("schema")(_listed)
+    app.add_typer(config, name="config")
+    return app
+
+
+def _listed() -> None:
+    """Stand for a command whose module was not asked for."""
+
+
+def _print_version(asked: bool) -> None:  # noqa: FBT001 (typer's callback signature)
+    if asked:
+        typer.echo(f"slobench {__version__}")
+        raise typer.Exit
+
+
+def root(
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),  # noqa: FBT001
+) -> None:
+    """Load generator and SLO benchmarking harness for LLM inference servers."""
+
+
+def spread_goodput(words: Sequence[str]) -> list[str]:
+    """vLLM's `--goodput ttft:500 tpot:50` as one option a pair: an option of ours takes one value."""
+    spread: list[str] = []
+    inside = False
+    for word in words:
+        inside = word == "--goodput" or (inside and ":" in word and not word.startswith("-"))
+        if word != "--goodput":
+            spread += ["--goodput", word] if inside else [word]
+    return spread
+
+
+def main() -> None:
+    """Run the command line; the exit code says how it went (docs/reference.md, exit codes)."""
+    words = spread_goodput(sys.argv[1:])
+    try:
+        build_app(words)(args=words, prog_name="slobench")
+    except SlobenchError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit)

@@ -1,0 +1,209 @@
+"""`slobench run`: offer one workload to one target, then report."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from slobench.config.flags import RunFlags
+    from slobench.config.load import AnyTarget, Loaded
+    from slobench.config.talk_flags import TalkFlags
+    from slobench.config.workload import Workload
+    from slobench.experiment.trial import Interrupts, Trial
+
+_LOAD, _SERVER, _RUN = "Load", "Server", "Run"
+
+
+def command(
+    workload: Annotated[
+        str | None, typer.Argument(help="A name under workloads/, or a YAML file; none: from flags.")
+    ] = None,
+    target: Annotated[
+        str, typer.Option(help="A name under targets/, a YAML file, or a URL.", rich_help_panel=_SERVER)
+    ] = "sim",
+    model: Annotated[str | None, typer.Option(help="Model name in requests.", rich_help_panel=_SERVER)] = None,
+    api: Annotated[str | None, typer.Option(help="completions or chat.", rich_help_panel=_SERVER)] = None,
+    arrivals: Annotated[
+        str | None, typer.Option(help="poisson, constant, gamma:cv=2, burst.", rich_help_panel=_LOAD)
+    ] = None,
+    rate: Annotated[
+        str | None,
+        typer.Option("--rate", "--request-rate", help="Offered load, requests/s, or inf.", rich_help_panel=_LOAD),
+    ] = None,
+    burstiness: Annotated[
+        float | None, typer.Option(help="vLLM's spelling of gamma arrivals: 1/cv².", rich_help_panel=_LOAD)
+    ] = None,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(
+            "--concurrency",
+            "--max-concurrency",
+            help="Users of a closed loop; with --rate a safety cap.",
+            rich_help_panel=_LOAD,
+        ),
+    ] = None,
+    requests: Annotated[
+        int | None,
+        typer.Option("--requests", "--num-prompts", help="Planned requests, warm-up included.", rich_help_panel=_LOAD),
+    ] = None,
+    duration: Annotated[
+        str | None, typer.Option(help="Length of the offer, e.g. 60s, warm-up included.", rich_help_panel=_LOAD)
+    ] = None,
+    warmup: Annotated[str | None, typer.Option(help="Shortest warm-up, e.g. 10s.", rich_help_panel=_LOAD)] = None,
+    input_tokens: Annotated[
+        str | None,
+        typer.Option(help="512, uniform:low=8,high=64, lognormal:mean=512,sigma=0.9 …", rich_help_panel=_LOAD),
+    ] = None,
+    output_tokens: Annotated[str | None, typer.Option(help="Like --input-tokens.", rich_help_panel=_LOAD)] = None,
+    slo: Annotated[
+        list[str] | None,
+        typer.Option(help="e.g. 'ttft<500ms', 'tpot:p99<50ms', 'attainment>=99%'; repeatable.", rich_help_panel=_LOAD),
+    ] = None,
+    goodput: Annotated[
+        list[str] | None, typer.Option(help="vLLM's spelling of limits: ttft:500 tpot:50 (ms).", rich_help_panel=_LOAD)
+    ] = None,
+    seed: Annotated[
+        int,
+        typer.Option(help="Root seed; arrivals, lengths and prompts draw from its children.", rich_help_panel=_LOAD),
+    ] = 0,
+    drain: Annotated[str | None, typer.Option(help="wait, cut, or grace=30s.", rich_help_panel=_LOAD)] = None,
+    timeout: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="120s (total), or connect=5s, first_token=, idle=, total=; repeatable.", rich_help_panel=_SERVER
+        ),
+    ] = None,
+    header: Annotated[
+        list[str] | None, typer.Option(help="'Name: value', repeatable; never stored.", rich_help_panel=_SERVER)
+    ] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option(help="Environment variable that holds the API key.", rich_help_panel=_SERVER)
+    ] = None,
+    ignore_eos: Annotated[
+        bool | None,
+        typer.Option(
+            "--ignore-eos/--no-ignore-eos", help="Force the reply's length, and demand it.", rich_help_panel=_SERVER
+        ),
+    ] = None,
+    insecure: Annotated[bool, typer.Option(help="Do not verify TLS certificates.", rich_help_panel=_SERVER)] = False,
+    ca_bundle: Annotated[
+        str | None, typer.Option(help="PEM file of trusted certificates.", rich_help_panel=_SERVER)
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, max=256, help="Generator processes; default: the free cores.", rich_help_panel=_RUN),
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Override any setting: path=value; repeatable.", rich_help_panel=_RUN),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Exactly this folder; default: a new one in results/.", rich_help_panel=_RUN)
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Replace the run that is in --out.", rich_help_panel=_RUN)] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=_RUN)] = False,
+    quiet: Annotated[bool, typer.Option(help="No progress, and only the verdict.", rich_help_panel=_RUN)] = False,
+) -> None:
+    """Offer one workload once; print a report, keep the records, end with a verdict."""
+    from slobench.config.flags import RunFlags
+    from slobench.config.talk_flags import TalkFlags
+    from slobench.experiment.trial import Trial, default_folder
+
+    loads = RunFlags(
+        arrivals=arrivals,
+        rate=rate,
+        burstiness=burstiness,
+        concurrency=concurrency,
+        requests=requests,
+        duration=duration,
+        warmup=warmup,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        slo=tuple(slo or ()),
+        goodput=tuple(goodput or ()),
+        drain=drain,
+    )
+    talks = TalkFlags(
+        model=model,
+        api=api,
+        api_key_env=api_key_env,
+        ignore_eos=ignore_eos,
+        insecure=insecure,
+        ca_bundle=ca_bundle,
+        headers=tuple(header or ()),
+        timeouts=tuple(timeout or ()),
+    )
+    offered, server = load_both(workload, loads, target, talks, sets or [])
+    trial = Trial(
+        workload=offered.value,
+        target=server.value,
+        folder=out or default_folder(offered.value, server.value),
+        seed=seed,
+        workers=workers,
+        force=force,
+        notes=(*offered.notes, *server.notes),
+    )
+    perform(trial, quiet=quiet)
+    raise typer.Exit(report(trial.folder, as_json=as_json, quiet=quiet))
+
+
+def load_both(
+    workload: str | None, loads: RunFlags, target: str, talks: TalkFlags, sets: Sequence[str]
+) -> tuple[Loaded[Workload], Loaded[AnyTarget]]:
+    """The workload and the target that a command line means. Raises ConfigError, UsageError."""
+    from slobench.config.flags import apply_flags, workload_from_flags
+    from slobench.config.load import load_target, load_workload, route_sets
+    from slobench.config.talk_flags import apply_talk_flags
+
+    for_workload, for_target = route_sets(sets)
+    if workload is None:
+        offered = workload_from_flags(loads, for_workload)
+    else:
+        offered = apply_flags(load_workload(workload, for_workload), loads)
+    return offered, apply_talk_flags(load_target(target, for_target), talks)
+
+
+def perform(trial: Trial, *, quiet: bool) -> None:
+    """Run the trial, showing what happens on standard error; Ctrl-C drains, twice ends."""
+    from slobench.experiment.trial import Finished, Interrupts, run_trial
+    from slobench.report.live import LiveView
+
+    interrupts = Interrupts()
+    with _interruptible(interrupts), LiveView(quiet=quiet) as view:
+        for event in run_trial(trial, interrupts):
+            if not isinstance(event, Finished):
+                view.show(event)
+
+
+@contextmanager
+def _interruptible(interrupts: Interrupts) -> Iterator[None]:
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        interrupts.count += 1
+        if interrupts.count > 2:
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, on_interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def report(folder: Path, *, as_json: bool, quiet: bool) -> int:
+    """Make the report in a process of its own (its memory and its imports are not the generator's); its exit code."""
+    command = [sys.executable, "-m", "slobench", "report", str(folder)]
+    command += ["--json"] if as_json else []
+    command += ["--quiet"] if quiet else []
+    return subprocess.run(command, check=False).returncode

@@ -1,0 +1,175 @@
+"""While the generator runs: progress, the end of the offer, drain, interruption, a target that dies."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from slobench.config.workload import Workload
+from slobench.experiment.events import Event, Notice, Progress, Step
+from slobench.generate.pool import Pool
+from slobench.plan import Plan
+from slobench.records.counters import Counters, Hist, Slot, Snapshot, quantile_s
+
+_TICK_S = 0.25
+_PROGRESS_S = 0.5
+_LIVE_WINDOW_S = 10.0
+_CUT_PATIENCE_S = 15.0  # from the order to cut until a worker that does not end counts as lost
+
+
+class Watched(Protocol):
+    """The part of a running target that is watched."""
+
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        ...
+
+
+class Asked(Protocol):
+    """How often the user asked to stop."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A started generator and what it is offering."""
+
+    pool: Pool
+    counters: Path
+    epoch_ns: int
+    plan: Plan
+    workload: Workload
+    closed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OfferEnd:
+    """How it ended; end_ns on the run's clock."""
+
+    stop: str  # complete | interrupted | target died | worker lost
+    interrupted: bool
+    end_ns: int
+
+
+class _Watch:
+    """The state of one offer: when to stop, drain, cut; advanced by `tick`."""
+
+    def __init__(self, offer: Offer) -> None:
+        self.offer = offer
+        workload = offer.workload
+        scheduled = offer.plan.scheduled_ns
+        self.duration_ns = workload.duration
+        last_ns = None if scheduled is None else int(scheduled[-1])
+        self.total_ns = self.duration_ns if self.duration_ns is not None else last_ns
+        self.stop = "complete"
+        self.stopped = False  # no more arrivals were ordered
+        self.cut_at_s: float | None = None
+        self.draining = False
+        self._cut_ns: int | None = None  # when the drain policy ends what is in flight
+        if workload.drain.mode != "wait" and self.total_ns is not None:
+            self._cut_ns = self.total_ns + (workload.drain.grace if workload.drain.mode == "grace" else 0)
+
+    def now_ns(self) -> int:
+        return time.monotonic_ns() - self.offer.epoch_ns
+
+    def tick(self, asked: int, *, target_alive: bool, seen: Snapshot) -> Iterator[Event]:
+        now_ns, pool = self.now_ns(), self.offer.pool
+        if not target_alive and self.stop == "complete":
+            self.stop = "target died"
+            self._end_offer(now_ns)
+            yield Notice("the target died: nothing more is offered")
+        if pool.lost and self.stop == "complete":
+            self.stop = "worker lost"  # the others go on: their rows are still good
+        if asked >= 1 and self.stop != "interrupted":
+            self.stop = "interrupted"
+            self._end_offer(now_ns)
+            yield Step("interrupted: waiting for replies in flight (Ctrl-C again ends them)")
+        if asked >= 2 and self.cut_at_s is None:
+            self._cut()
+        if self.duration_ns is not None and now_ns >= self.duration_ns and not self.stopped:
+            self._end_offer(self.duration_ns + self._tail_ns(seen))
+        if self._cut_ns is not None and now_ns >= self._cut_ns and self.cut_at_s is None:
+            self._cut()
+        if self.total_ns is not None and now_ns >= self.total_ns and not self.draining:
+            self.draining = True
+            yield Step("draining")
+
+    def _tail_ns(self, seen: Snapshot) -> int:
+        """How long a run by duration goes on offering, so that its last replies meet no emptying server."""
+        drain = self.offer.workload.drain
+        if drain.mode == "cut":
+            return 0
+        p99_s = quantile_s(seen.histogram(Hist.E2E), 0.99)
+        return drain.grace if p99_s is None else round(min(2 * p99_s * 1e9, drain.grace))
+
+    def _end_offer(self, at_ns: int) -> None:
+        self.stopped = True
+        self.offer.pool.stop(at_ns)
+
+    def _cut(self) -> None:
+        self.cut_at_s = time.monotonic()
+        self.offer.pool.cut()
+
+
+def offer(what: Offer, target: Watched, asked: Asked) -> Iterator[Event | OfferEnd]:
+    """Follow a started generator to its end; the last event is OfferEnd."""
+    watch = _Watch(what)
+    seen: deque[tuple[float, Snapshot]] = deque()
+    next_progress = 0.0
+    with Counters.open(what.counters) as counters:
+        while what.pool.running:
+            what.pool.next_event(_TICK_S)
+            now = time.monotonic()
+            snapshot = counters.snapshot()
+            yield from watch.tick(asked.count, target_alive=target.alive(), seen=snapshot)
+            if watch.cut_at_s is not None and now - watch.cut_at_s > _CUT_PATIENCE_S:
+                yield Notice(f"a generator process did not end within {_CUT_PATIENCE_S:.0f} s; it is killed")
+                break
+            if now >= next_progress:
+                next_progress = now + _PROGRESS_S
+                seen.append((now, snapshot))
+                while len(seen) > 1 and now - seen[0][0] > _LIVE_WINDOW_S:
+                    seen.popleft()
+                yield _progress(watch, seen)
+        seen.append((time.monotonic(), counters.snapshot()))
+        yield _progress(watch, seen)
+    yield OfferEnd(watch.stop, watch.stop == "interrupted", watch.now_ns())
+
+
+def _progress(watch: _Watch, seen: deque[tuple[float, Snapshot]]) -> Progress:
+    (before_s, before), (now_s, now) = seen[0], seen[-1]
+    elapsed_s = watch.now_ns() / 1e9
+    span_s = min(now_s - before_s, elapsed_s) if len(seen) > 1 else elapsed_s
+
+    def gained(slot: Slot) -> int:
+        return now.total(slot) - (before.total(slot) if len(seen) > 1 else 0)
+
+    scheduled = watch.offer.plan.scheduled_ns
+    due = 0
+    if scheduled is not None:
+        upto = scheduled.searchsorted([round((elapsed_s - span_s) * 1e9), round(elapsed_s * 1e9)])
+        due = int(upto[1] - upto[0])
+    ttft = now.histogram(Hist.TTFT) - (before.histogram(Hist.TTFT) if len(seen) > 1 else 0)
+    judged = gained(Slot.JUDGED)
+    rate = 1 / span_s if span_s > 0 else 0.0
+    return Progress(
+        elapsed_s=max(0.0, elapsed_s),
+        total_s=None if watch.total_ns is None else watch.total_ns / 1e9,
+        offered_rps=(due if scheduled is not None else gained(Slot.STARTED)) * rate,
+        achieved_rps=gained(Slot.STARTED) * rate,
+        finished_rps=gained(Slot.ENDED) * rate,
+        in_flight=now.total(Slot.IN_FLIGHT),
+        planned=now.total(Slot.PLANNED),
+        sent=now.total(Slot.STARTED),
+        ended=now.total(Slot.ENDED),
+        ttft_p50_s=quantile_s(ttft, 0.5),
+        ttft_p99_s=quantile_s(ttft, 0.99),
+        attainment=gained(Slot.GOOD) / judged if judged else None,
+        errors=gained(Slot.FAILED) + gained(Slot.DROPPED),
+        draining=watch.draining or watch.stopped,
+    )
