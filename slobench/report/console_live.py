@@ -64,18 +64,18 @@ def picture(step: str, progress: Progress | None, width: int) -> RenderableType:
         Text(state, "yellow" if progress.draining else "dim", overflow="ellipsis", no_wrap=True),
     )
     facts = Grid.grid(padding=(0, 2))
-    for _ in range(4):
+    for _ in range(3):
         facts.add_column(style="dim", no_wrap=True)
-        facts.add_column(no_wrap=True, min_width=9)
-    rate = f"{words.three(progress.achieved_rps)}/{words.three(progress.offered_rps)}"
+        facts.add_column(no_wrap=True, min_width=7)
+    rate = f"{words.three(progress.achieved_rps)} of {words.three(progress.offered_rps)}"
     facts.add_row(
         *_pair("sent", f"{progress.sent:,}/{progress.planned:,}"),
-        *_pair("sent/offered req/s", rate, "bold yellow" if _behind(progress) else ""),
+        *_pair("req/s", rate, "bold yellow" if _behind(progress) else ""),
         *_pair("TTFT p50", words.seconds(progress.ttft_p50_s)),
     )
     facts.add_row(
         *_pair("in flight", f"{progress.in_flight:,}"),
-        *_pair("finished req/s", words.three(progress.finished_rps)),
+        *_pair("finished/s", words.three(progress.finished_rps)),
         *_pair("TTFT p99", words.seconds(progress.ttft_p99_s)),
     )
     facts.add_row(
