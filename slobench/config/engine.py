@@ -34,7 +34,7 @@ class Engine(Model):
     """Tokens that the KV cache holds."""
     admission: Literal["reserve", "preempt"] = "preempt"
     """reserve: prompt + output are reserved at admission; preempt: grow, and preempt the newest when full."""
-    block_tokens: Annotated[int, Field(ge=1)] = 16
+    block_tokens: Annotated[int, Field(ge=1, le=4096)] = 16
     prefix_cache: bool = True
     policy: Literal["fcfs", "priority"] = "fcfs"
     max_model_len: Annotated[int, Field(ge=2)] = 32_768

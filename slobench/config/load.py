@@ -90,12 +90,15 @@ def check_workload(given: Given, source: str, path: Path | None = None) -> Loade
     value = _validated("workload", given, source)
     if not isinstance(value, Workload):
         raise TypeError(f"expected a workload, got {type(value)}")
-    for position, clause in enumerate(value.slo):
+    where = _where(given, source)
+    for path_in_file, clauses in [
+        *((("slo", at), (clause,)) for at, clause in enumerate(value.slo)),
+        (("slo",), value.slo),
+    ]:
         try:
-            parse_slo([clause], tuple(value.classes))
+            parse_slo(clauses, tuple(value.classes))
         except ConfigError as error:
-            raise ConfigError(f"{_where(given, source)(('slo', position))}: {error}") from None
-    parse_slo(value.slo, tuple(value.classes))
+            raise ConfigError(f"{where(path_in_file)}: {error}") from None
     return Loaded(value, origins(value, given), path)
 
 

@@ -31,6 +31,9 @@ _WORDS = {
 }
 
 
+_YAML_WORDS = {"None": "null", "True": "true", "False": "false"}
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return the known word that `word` was most likely meant to be, or None."""
     found = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
@@ -50,7 +53,7 @@ def unknown(what: str, word: str, known: Sequence[str]) -> str:
 
 def clip(value: object) -> str:
     """Show a value of the user's on one line, at most 60 characters of it."""
-    text = repr(value)
+    text = _YAML_WORDS.get(repr(value)) or repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -119,10 +122,11 @@ def _tell(
         return f"{place}: `{inner}` is missing\n  expected  one of {', '.join(known)}"
     if kind == "value_error":
         reason = str(context["error"])
-        prefix = f"{place}: `{name}`: " if name else f"{place}: "
-        return prefix + (
-            reason if "\n" in reason or "expected" in reason else f"{reason}\n  expected  values that fit together"
-        )
+        if "\n" not in reason:
+            fault, _, expected = reason.partition("expected ")
+            fault = fault.rstrip(" :;,") or (f"cannot be {clip(value)}" if name else "does not fit together")
+            reason = f"{fault}\n  expected  {expected or 'values that fit together'}"
+        return f"{place}: `{name}`: {reason}" if name else f"{place}: {reason}"
     tags = _tags_at(schema, details["loc"])
     if kind == "model_attributes_type" and len(tags) > 1:
         choices = ", ".join(f"{{{key}: {tag}, ...}}" for key, tag in tags)

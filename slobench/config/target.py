@@ -67,7 +67,7 @@ class Talk(Model):
         if self.proxy and self.transport != "aiohttp":
             raise ValueError("proxy needs transport: aiohttp")
         if self.api_key_env and self.api_key_file:
-            raise ValueError("expected at most one of api_key_env and api_key_file")
+            raise ValueError("two places of the API key: expected at most one of api_key_env and api_key_file")
         for name, value in self.headers.items():
             if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value) or not value.isascii():
                 raise ValueError(f"header {name!r} cannot be sent: expected an HTTP name, and ASCII text on one line")
@@ -93,9 +93,11 @@ def _base_url(url: str) -> str:
     except ValueError as error:
         raise ValueError(f"not a URL: {error}") from None
     if not parts.hostname or port == 0 or re.search(r"[\s\x00-\x1f\x7f]", url):
-        raise ValueError("expected scheme://host[:port][/prefix]")
+        raise ValueError("is no URL of a server: expected scheme://host[:port][/prefix]")
     if parts.username is not None or parts.query or parts.fragment:
-        raise ValueError("expected scheme://host[:port][/prefix]; a key belongs in talk.api_key_env")
+        raise ValueError(
+            "has a user, query or fragment: expected scheme://host[:port][/prefix]; a key belongs in talk.api_key_env"
+        )
     return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
 

@@ -182,7 +182,9 @@ class Workload(Model):
     @model_validator(mode="after")
     def _consistent(self) -> Workload:
         if (self.requests is None) == (self.duration is None):
-            raise ValueError("expected exactly one of `requests` and `duration`")
+            raise ValueError(
+                f"{'neither' if self.requests is None else 'both'} of `requests` and `duration`: expected exactly one"
+            )
         for name, spec in self.classes.items():
             if self.loop.mode == "open" and spec.arrivals is None:
                 raise ValueError(f"class {name}: an open loop needs `arrivals`, e.g. {{process: poisson, rate: 5}}")
