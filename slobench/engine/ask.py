@@ -78,6 +78,8 @@ def parse(body: bytes, limits: Limits, *, chat: bool) -> Ask:
         if natural < asked:
             output_tokens, finish_reason = natural, "stop"
     stream_options = fields.get("stream_options") or {}
+    if not isinstance(stream_options, dict):
+        raise RefusedError(400, "stream_options: expected an object")
     salt = fields.get("cache_salt")
     return Ask(
         chat=chat,
@@ -102,8 +104,11 @@ def _prompt(prompt: Any, limits: Limits) -> list[int] | list[str]:
         if tokens:
             return tokens
     elif isinstance(prompt, list) and prompt and set(map(type, prompt)) == {int}:
-        if min(prompt) < 0 or max(prompt) >= limits.vocab:
-            raise RefusedError(400, f"Token id {max(prompt)} is out of vocabulary: ids are 0 to {limits.vocab - 1}.")
+        low, high = min(prompt), max(prompt)
+        if low < 0 or high >= limits.vocab:
+            raise RefusedError(
+                400, f"Token id {low if low < 0 else high} is out of vocabulary: ids are 0 to {limits.vocab - 1}."
+            )
         return prompt
     raise RefusedError(400, "prompt: expected one text or one list of token ids, not empty")
 
