@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from slobench.config.load import AnyTarget, Loaded, check_target, given_again, put
+from slobench.config.problems import clip
 from slobench.errors import UsageError
 
 _TIMEOUTS = ("connect", "first_token", "idle", "total")
@@ -35,12 +36,14 @@ def apply_talk_flags(loaded: Loaded[AnyTarget], flags: TalkFlags) -> Loaded[AnyT
         (("model",), flags.model, "--model"),
         (("api",), flags.api, "--api"),
         (("api_key_env",), flags.api_key_env, "--api-key-env"),
-        (("forces_length",), flags.ignore_eos, "--ignore-eos"),
+        (("forces_length",), flags.ignore_eos, "--ignore-eos" if flags.ignore_eos else "--no-ignore-eos"),
         (("insecure",), flags.insecure or None, "--insecure"),
         (("ca_bundle",), flags.ca_bundle, "--ca-bundle"),
     ]
     if flags.api == "chat" and loaded.value.talk.token_ids is not None:
         given = put(given, ("talk", "token_ids"), None, "--api")  # chat takes text
+    if flags.api_key_env is not None:
+        given = put(given, ("talk", "api_key_file"), None, "--api-key-env")
     told += [(("headers", name), value, "--header") for name, value in map(_header, flags.headers)]
     told += [(("timeouts", name), value, "--timeout") for name, value in map(_timeout, flags.timeouts)]
     for path, value, place in told:
@@ -64,5 +67,6 @@ def _timeout(text: str) -> tuple[str, str]:
         return "total", text
     key = name.strip().replace("-", "_")
     if key not in _TIMEOUTS:
-        raise UsageError(f"cannot read --timeout {text!r}\n  expected  120s, or one of {', '.join(_TIMEOUTS)} =TIME")
+        choices = ", ".join(f"{each}=5s" for each in _TIMEOUTS)
+        raise UsageError(f"cannot read --timeout {clip(text)}\n  expected  120s (total), or {choices}")
     return key, value

