@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from slobench.metrics.load import token_flow
 from slobench.names import Outcome
 from slobench.report import series, words
 from slobench.report.series import Bins, Floats
@@ -62,6 +63,7 @@ def figures(view: RunView) -> list[Figure]:
     """Every chart that the records can fill, in reading order."""
     requests = view.records.requests
     scheduled, ended = series.seconds(requests["scheduled_ns"]), series.seconds(requests["end_ns"])
+    scheduled = np.where(requests["outcome"] == Outcome.UNSENT.value, np.nan, scheduled)
     seen = np.concatenate([scheduled, ended])
     seen = seen[np.isfinite(seen)]
     if not len(seen) or seen.max() <= 0:
@@ -186,17 +188,13 @@ def _distributions(run: _Run) -> Iterator[Figure]:
 
 
 def _tokens(run: _Run) -> Figure | None:
-    chunks = run.view.records.chunks
-    times = series.seconds(chunks["t_ns"])
-    if not len(times):
+    flow = token_flow(run.view.records.requests, run.view.records.chunks)
+    if not len(flow.at_s):
         return None
-    tokens = np.asarray(chunks["tokens"], dtype=np.float64)
-    known = not np.any(np.isnan(tokens))
-    rate = series.rate_over_time(times, run.bins, tokens if known else None)
-    unit = "tok/s" if known else "events/s"
+    rate = series.rate_over_time(flow.at_s, run.bins, flow.tokens)
     plot = Plot(
         Axis(0.0, run.end_s, show=_clock, label="s since start"),
-        linear_axis(rate, _amount, unit),
+        linear_axis(rate, _amount, "tok/s"),
         width=HALF,
         title="output over time",
     )
@@ -204,10 +202,7 @@ def _tokens(run: _Run) -> Figure | None:
     edges = np.minimum(run.bins.edges, run.end_s)
     plot.area(np.repeat(edges, 2)[1:-1], np.repeat(rate, 2), "c0")
     plot.steps(edges, rate, "c0")
-    about = f"{unit} by receive time, {_bin(run.bins)} each."
-    if not known:
-        about += " The server did not say how many tokens an event carries."
-    return Figure("Output throughput", about, plot.svg(), size="half")
+    return Figure("Output throughput", f"tok/s by receive time, {_bin(run.bins)} each.", plot.svg(), size="half")
 
 
 def _shade(run: _Run, plot: Plot) -> None:

@@ -69,7 +69,7 @@ def picture(step: str, progress: Progress | None, width: int) -> RenderableType:
         facts.add_column(no_wrap=True, min_width=7)
     rate = f"{words.three(progress.achieved_rps)} of {words.three(progress.offered_rps)}"
     facts.add_row(
-        *_pair("sent", f"{progress.sent:,}/{progress.planned:,}"),
+        *_pair("sent", sent_text(progress)),
         *_pair("req/s", rate, "bold yellow" if _behind(progress) else ""),
         *_pair("TTFT p50", words.seconds(progress.ttft_p50_s)),
     )
@@ -92,6 +92,12 @@ def _clock(progress: Progress) -> str:
         return elapsed
     left = max(0.0, progress.total_s - progress.elapsed_s)
     return f"{elapsed} of {progress.total_s:.0f} s, {left:.0f} s left" if left else f"{elapsed}, all offered"
+
+
+def sent_text(progress: Progress) -> str:
+    """Return `144/720`; `144` alone where the run ends by time."""
+    by_time = progress.total_s is not None  # its plan holds more rows than will be sent
+    return f"{progress.sent:,}" if by_time else f"{progress.sent:,}/{progress.planned:,}"
 
 
 def _pair(name: str, value: str, style: str = "") -> tuple[Text, Text]:

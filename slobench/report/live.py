@@ -10,7 +10,7 @@ from typing import TextIO
 
 from slobench.experiment.events import Event, Notice, Progress, Step
 from slobench.report import words
-from slobench.report.console_live import Redrawn
+from slobench.report.console_live import Redrawn, sent_text
 
 PLAIN_EVERY_S = 5.0
 
@@ -80,7 +80,7 @@ def line(progress: Progress) -> str:
     rates = (progress.offered_rps, progress.achieved_rps, progress.finished_rps)
     parts = [
         clock(progress),
-        f"sent {progress.sent:,}/{progress.planned:,}",
+        f"sent {sent_text(progress)}",
         "offered {} sent {} finished {} req/s".format(*map(words.three, rates)),
         f"in flight {progress.in_flight:,}",
         f"TTFT p50 {words.seconds(progress.ttft_p50_s)} p99 {words.seconds(progress.ttft_p99_s)}",

@@ -94,7 +94,7 @@ def _slo_rows(name: str, result: SloResult, *, limits: bool) -> Iterable[tuple[C
             Cell(words.percent_interval(estimate)),
             Cell(_worth(estimate), "dim"),
             Cell(""),
-            Cell("binding", "dim") if clause == result.binding and not lone else Cell(""),
+            Cell("binding", "dim") if clause == result.binding and not lone and estimate.value != 1 else Cell(""),
         )
     for objective in result.objectives:
         yield (
@@ -325,12 +325,12 @@ def error_table(view: RunView, *, most: int | None = None) -> Table | None:
         return None
     kinds.sort(key=lambda kind: (-kind[0], kind[1], kind[2]))
     shown = kinds[:most]
-    planned = max(1, view.summary.load[view.total].planned) if view.summary.load else 1
+    due = max(1, sum(n for outcome, n in outcome_counts(view) if outcome != Outcome.UNSENT))
     rows = tuple(
         (
             Cell(words.clean(outcome, 40), "bad"),
             Cell(words.count(times)),
-            Cell(words.percent(times / planned)),
+            Cell(words.percent(times / due)),
             Cell(words.clean(message) or words.ABSENT),
         )
         for times, outcome, message in shown

@@ -21,6 +21,7 @@ FILES = {
     "telemetry.parquet": "the client's own samples",
     "plan.parquet": "what was to be offered",
     "server.log": "what the server wrote",
+    "server-requests.csv": "what the simulated engine saw of each request",
 }
 
 
