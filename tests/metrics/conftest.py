@@ -145,13 +145,13 @@ def poisson(rate: float, duration: float, seed: int = 1) -> np.ndarray[Any, np.d
     return times[times < duration]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def clean() -> Callable[..., Run]:
     """Build a clean run: Poisson 20/s for 60 s, replies of 0.12 s, and the telemetry of a calm worker."""
 
-    def build(rate: float = 20.0, duration: float = 60.0, **ask: Any) -> Run:
+    def build(rate: float = 20.0, duration: float = 60.0, seed: int = 1, **ask: Any) -> Run:
         asked: dict[str, Any] = {"duration_s": duration, "forces_length": True, "ids_sent": True, "timeout_s": 120.0}
-        run = Run(poisson(rate, duration + 0.3), ask=Ask(**(asked | ask)))
+        run = Run(poisson(rate, duration + 0.3, seed), ask=Ask(**(asked | ask)))
         run.sample("heartbeat_overshoot_ns", [80_000] * int(duration * 20), step=0.05)
         run.sample("cpu_s", np.arange(int(duration) + 1) * 0.2)
         run.sample("throttled_s", [0.0] * int(duration))
@@ -159,6 +159,25 @@ def clean() -> Callable[..., Run]:
         run.sample("gc_pause_ns", [50_000] * 10)
         run.sample("open_fds", [40] * int(duration))
         run.sample("fd_limit", [1024] * int(duration))
+        return run
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def make() -> type[Run]:
+    """Return the builder of synthetic runs."""
+    return Run
+
+
+@pytest.fixture(scope="session")
+def one() -> Callable[..., Run]:
+    """Build a single request scheduled at 1 s: first token after 50 ms, 8 tokens 10 ms apart."""
+
+    def build(**changes: float) -> Run:
+        run = Run(np.array([1.0]))
+        for name, value in changes.items():
+            run[name] = np.array([value])
         return run
 
     return build

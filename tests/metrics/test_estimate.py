@@ -1,0 +1,151 @@
+"""Estimates carry intervals that allow for dependence, or say that they have none."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.special import bdtr
+
+from slobench.metrics.estimate import QUANTILES, Windows, latency_table, share, split
+
+N, COUNT = 3000, 10
+
+
+def windows(n: int = N, *, optimistic: bool = False) -> Windows:
+    """Return ten equal windows over n values in order."""
+    return Windows(np.arange(n) * COUNT // n, COUNT, optimistic)
+
+
+def test_windows_are_optimistic_below_thirty_mean_e2e_each() -> None:
+    """300 mean E2E make ten windows of 30: from there on intervals are not marked."""
+    batch = np.zeros(1, dtype=np.int64)
+    assert split(batch, 299.0).optimistic
+    assert not split(batch, 300.0).optimistic
+
+
+def test_a_table_holds_pooled_quantiles_in_order() -> None:
+    """The order is min <= p1 <= ... <= max, each numpy's inverted_cdf of all values, with n; intervals hold the value."""
+    values = np.random.default_rng(1).lognormal(0, 1, N)
+    table = latency_table(values, windows())
+    names = ["min", "p1", "p50", "p90", "p95", "p99", "p99.9", "max"]
+    seen = [table[name].value for name in names]
+    assert seen == sorted(seen)  # type: ignore[type-var]
+    for name in names[1:-1]:
+        estimate = table[name]
+        assert estimate.value == np.quantile(values, QUANTILES[name], method="inverted_cdf")
+        assert estimate.n == N
+        assert estimate.low is not None
+        assert estimate.high is not None
+        assert estimate.value is not None
+        assert estimate.low <= estimate.value <= estimate.high
+
+
+def test_intervals_of_independent_values_cover() -> None:
+    """The mean of exponential values lies in its 95 % interval in 400 runs as often as 93 % would, or more.
+
+    Ten windows of 60: normal enough for the t interval to lose no more than 2 points on the log scale.
+    """
+    rng = np.random.default_rng(7)
+    covered = 0
+    for _ in range(400):
+        mean = latency_table(rng.exponential(1, 600), windows(600), {})["mean"]
+        covered += mean.low <= 1 <= mean.high  # type: ignore[operator]
+    assert bdtr(covered, 400, 0.93) > 0.001, covered / 400
+
+
+def test_dependent_requests_are_worth_less() -> None:
+    """Where whole windows are slow or fast, n_eff is near the number of windows, not of requests."""
+    rng = np.random.default_rng(2)
+    values = np.repeat(rng.lognormal(0, 0.5, COUNT), N // COUNT) * rng.lognormal(0, 0.05, N)
+    p50 = latency_table(values, windows())["p50"]
+    assert p50.n_eff is not None
+    assert p50.n_eff < 3 * COUNT
+    assert p50.design_effect == pytest.approx(N / p50.n_eff)
+
+
+def test_a_failure_is_a_value_of_plus_infinity() -> None:
+    """With 2 % failures p95 is finite and p99 is +inf, without an interval."""
+    values = np.random.default_rng(3).exponential(1, N)
+    values[::50] = math.inf
+    table = latency_table(values, windows())
+    assert math.isfinite(table["p95"].value or math.inf)
+    assert table["p99"].value == math.inf
+    assert (table["p99"].low, table["p99"].high) == (None, None)
+    assert table["mean"].value == math.inf
+
+
+def test_a_quantile_that_a_window_turns_into_failure_has_no_interval() -> None:
+    """All failures in one window: leaving out another makes the quantile infinite, so no interval is made up."""
+    values = np.random.default_rng(3).exponential(1, N)
+    values[:140] = math.inf  # 4.7 %: p95 finite, but infinite without any other window
+    p95 = latency_table(values, windows())["p95"]
+    assert math.isfinite(p95.value or math.inf)
+    assert p95.low is None
+
+
+def test_few_values_have_no_interval() -> None:
+    """Fewer than two a window: values and n only."""
+    table = latency_table(np.arange(1.0, 16.0), windows(15))
+    assert table["p50"].value == 8.0
+    assert table["p50"].low is None
+    assert latency_table(np.full(10, np.nan), windows(10)) == {}
+
+
+def test_thin_quantiles_say_so() -> None:
+    """n_eff(1 - q) under 10 is marked, under 1 more so; both are printed."""
+    table = latency_table(np.random.default_rng(5).exponential(1, N), windows(optimistic=True))
+    assert table["p99.9"].note.startswith(("thin", "very thin"))
+    assert table["p50"].note == "optimistic"
+
+
+def test_constant_latencies_have_an_interval_of_no_width() -> None:
+    """No spread: the interval is the value, and no design effect is made up from rounding."""
+    mean = latency_table(np.full(N, 0.1), windows())["mean"]
+    assert mean.low == pytest.approx(0.1)
+    assert mean.high == pytest.approx(0.1)
+    assert mean.design_effect is None
+
+
+def test_few_misses_take_the_exact_binomial_at_n_eff() -> None:
+    """No miss in 3,000: the bound is (alpha/2)^(1/n_eff), and n_eff comes from those who came close."""
+    every = np.ones(N, dtype=np.bool_)
+    risk = np.repeat(np.random.default_rng(2).lognormal(0, 0.5, COUNT), N // COUNT)
+    clustered = share(every, every, windows(), risk * np.random.default_rng(3).lognormal(0, 0.05, N))
+    spread = share(every, every, windows(), np.random.default_rng(4).lognormal(0, 0.5, N))
+    for seen in (clustered, spread):
+        assert seen.n_eff is not None
+        assert seen.low == pytest.approx(0.025 ** (1 / seen.n_eff))
+        assert seen.high == 1.0
+    assert clustered.n_eff is not None
+    assert spread.n_eff is not None
+    assert clustered.n_eff < 100
+    assert spread.n_eff > 1000
+
+
+def test_no_misses_without_any_sign_of_dependence_have_no_interval() -> None:
+    """An independent-trials interval is never printed: without a design effect there is none."""
+    every = np.ones(N, dtype=np.bool_)
+    seen = share(every, every, windows())
+    assert (seen.value, seen.low, seen.high, seen.note) == (1.0, None, None, "no interval")
+
+
+def test_a_share_has_a_jackknife_interval_on_the_logit_scale() -> None:
+    """It lies in (0, 1), holds the share, and is wider where misses come in clusters."""
+    rng = np.random.default_rng(6)
+    every = np.ones(N, dtype=np.bool_)
+    alone = share(rng.random(N) < 0.9, every, windows())
+    together = share(rng.random(N) < np.repeat(rng.uniform(0.7, 1, COUNT), N // COUNT), every, windows())
+    for seen in (alone, together):
+        assert seen.low is not None
+        assert seen.high is not None
+        assert seen.value is not None
+        assert 0 < seen.low < seen.value < seen.high < 1
+    assert together.high - together.low > 2 * (alone.high - alone.low)  # type: ignore[operator]
+
+
+def test_nobody_has_no_share() -> None:
+    """An empty population has a null attainment, not 0 and not 1."""
+    none = np.zeros(5, dtype=np.bool_)
+    assert share(none, none, windows(5)).value is None
