@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The trial entered a new step: "starting target", "warming up", "draining" …"""
+    """The trial entered a new step, e.g. "starting the target", "draining"."""
 
     text: str
 

@@ -84,7 +84,8 @@ def run_trial(trial: Trial, interrupts: Interrupts) -> Iterator[Event | Finished
         plan = build_plan(workload, trial.seed)
         if not len(plan):
             raise ConfigError(
-                "the plan is empty: no request falls within the duration\n  expected  a longer duration, a higher rate, or --requests N"
+                "the plan is empty: no request falls within the duration\n"
+                "  expected  a longer duration, a higher rate, or --requests N"
             )
         plan.save(spool / "plan.arrow")
         for note in trial.notes:
@@ -111,24 +112,33 @@ def run_trial(trial: Trial, interrupts: Interrupts) -> Iterator[Event | Finished
                 yield event
         assert ended is not None
         failure = running.failure()
-        run["run"] |= {
-            "stop": ended.stop,
-            "interrupted": ended.interrupted,
-            "target_died": failure is not None,
-            "end_ns": ended.end_ns,
-            "workers_lost": {str(worker): why for worker, why in pool.lost.items()},
-            "spool_error": next((end["spool_error"] for end in pool.ended.values() if end["spool_error"]), None),
-        }
-        run["stamps"] = next((end["stamps"] for end in pool.ended.values()), None)
-        write_run_json(folder, run)
-        for worker, why in pool.lost.items():
-            yield Notice(f"generator process {worker} was lost: {why}")
-        if run["run"]["spool_error"]:
-            yield Notice(f"{run['run']['spool_error']}: rows are missing; earlier ones are kept")
-        if failure is not None:
-            yield Notice(failure)
+        yield from _close_books(folder, run, ended, pool, failure)
         yield Step("stopping the target")
     yield Finished(folder, ended.interrupted, failure)
+
+
+def _close_books(
+    folder: Path, run: dict[str, Any], ended: OfferEnd, pool: Pool, failure: str | None
+) -> Iterator[Event]:
+    """Write how the run ended into run.json, and say what the user should know of it."""
+    ends = list(pool.ended.values())
+    spool_error = next((end["spool_error"] for end in ends if end["spool_error"]), None)
+    run["run"] |= {
+        "stop": ended.stop,
+        "interrupted": ended.interrupted,
+        "target_died": failure is not None,
+        "end_ns": ended.end_ns,
+        "workers_lost": {str(worker): why for worker, why in pool.lost.items()},
+        "spool_error": spool_error,
+    }
+    run["stamps"] = next((end["stamps"] for end in ends), None)
+    write_run_json(folder, run)
+    for worker, why in pool.lost.items():
+        yield Notice(f"generator process {worker} was lost: {why}")
+    if spool_error:
+        yield Notice(f"{spool_error}: rows are missing; earlier ones are kept")
+    if failure is not None:
+        yield Notice(failure)
 
 
 def prepare_folder(folder: Path, *, force: bool) -> None:

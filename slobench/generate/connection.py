@@ -29,9 +29,9 @@ class Connection:
     """
 
     __slots__ = (
-        "_body_until_close", "_complete", "_content_type", "_out", "_parser", "_previous_ns", "_receiver", "_request",
-        "_tcp_up", "_tls", "address", "connecting", "decode_queued", "exchange", "failure", "fd", "last_read_ns",
-        "pending", "served", "session", "sock", "wants_write",
+        "_body_until_close", "_complete", "_content_type", "_keep_alive", "_out", "_parser", "_previous_ns",
+        "_receiver", "_request", "_tcp_up", "_tls", "address", "connecting", "decode_queued", "exchange", "failure",
+        "fd", "last_read_ns", "pending", "served", "session", "sock", "wants_write",
     )  # fmt: skip
 
     def __init__(self, address: Address, receiver: Receiver, tls: TlsCodec | None) -> None:
@@ -71,7 +71,7 @@ class Connection:
         self.last_read_ns = NULL
         self._previous_ns = NULL
         self._parser: Any = httptools.HttpResponseParser(self)
-        self._complete = False
+        self._complete = self._keep_alive = False
         self._body_until_close = True
         self._content_type = ""
         self._request = request
@@ -165,13 +165,14 @@ class Connection:
             closed_in_order = self._body_until_close and exchange.headers_ns != NULL
             return Ended.COMPLETE if closed_in_order else Ended.CLOSED
         exchange.reads += 1
-        if lag_ns > exchange.receive_lag_max_ns:
+        if lag_ns > exchange.receive_lag_max_ns:  # noqa: PLR1730 (max() costs a call for every read)
             exchange.receive_lag_max_ns = lag_ns
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             self.failure = f"http: {error}"
-            return Ended.MALFORMED
+            if not self._complete:  # else what follows the reply is noise, and the connection not used again
+                return Ended.MALFORMED
         if exchange.headers_ns == NULL and exchange.reply.http_status != NULL:
             exchange.headers_ns = t_ns
         exchange.reply.stamp(t_ns, lag_ns, self._previous_ns)
@@ -190,17 +191,21 @@ class Connection:
     def on_headers_complete(self) -> None:
         """The head of the response is here; interim (1xx) ones are passed over."""
         status = self._parser.get_status_code()
-        if status >= 200 and self.exchange is not None:
+        if status >= 200 and self.exchange is not None and not self._complete:
             self.exchange.reply.on_headers(status, self._content_type)
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body, chunk framing removed."""
-        if self.exchange is not None:
+        if self.exchange is not None and not self._complete:
             self.exchange.reply.feed(body)
 
     def on_message_complete(self) -> None:
         """The response is whole."""
-        self._complete = self._parser.get_status_code() >= 200
+        if self._complete:
+            self.failure = "http: a second reply to one request"
+        elif self._parser.get_status_code() >= 200:
+            self._complete = True
+            self._keep_alive = self._parser.should_keep_alive()  # here only: the parser forgets it afterwards
 
     def reusable(self) -> bool:
         """Whether the connection may carry another request."""
@@ -210,7 +215,7 @@ class Connection:
             and not self.failure
             and not self._out
             and self._request is None
-            and self._parser.should_keep_alive()
+            and self._keep_alive
         )
 
     def release(self) -> None:

@@ -98,7 +98,7 @@ class Sender:
         self.plan = plan
         self.bodies = Bodies(plan, job, clock)
         self.in_flight: dict[int, tuple[Exchange, int]] = {}
-        self.after_end: Callable[[Exchange, int], None] = lambda exchange, row: None
+        self.after_end: Callable[[Exchange, int], None] = lambda _exchange, _row: None
         self.transport: Transport
         self._job = job
         self._now_ns = clock.now_ns

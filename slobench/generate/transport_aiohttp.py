@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import io
+import os
 import socket
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -152,7 +153,7 @@ class AiohttpTransport:
 
     async def _run(self, exchange: Exchange) -> None:
         ended, detail = await self._attempt(self._client_of(exchange), exchange)
-        if ended in {Ended.CLOSED, Ended.RESET} and exchange.headers_ns == NULL and exchange.connection_new is False:
+        if ended in {Ended.CLOSED, Ended.RESET} and not exchange.reads and exchange.connection_new is False:
             # A pooled connection that the server had closed: once more, on a new one; latency counts on.
             exchange.reconnects = 1
             exchange.sent_ns = exchange.connected_ns = NULL
@@ -177,6 +178,7 @@ class AiohttpTransport:
                 trace_request_ctx=exchange,
             ) as response:
                 exchange.headers_ns = self._now_ns()
+                exchange.reads = 1
                 exchange.reply.on_headers(response.status, response.headers.get("content-type", ""))
                 try:
                     await self._read(response, exchange)
@@ -185,6 +187,10 @@ class AiohttpTransport:
                     raise
         except aiohttp.ClientHttpProxyError as error:
             return Outcome.CONNECTION, f"proxy: HTTP {error.status} {error.message}"
+        except aiohttp.ServerDisconnectedError as error:
+            if not isinstance(error.message, str):  # aiohttp keeps the part of the head that came
+                exchange.reads = 1
+            return Ended.CLOSED, ""
         except aiohttp.ClientError as error:
             return _failure(error)
         except OSError as error:
@@ -263,10 +269,11 @@ def _failure(error: aiohttp.ClientError) -> _Failure:
     if isinstance(error, aiohttp.ClientSSLError):
         return Outcome.CONNECTION, f"tls: {error}"
     if isinstance(error, aiohttp.ClientConnectorError):
-        ours = error.os_error.errno in _OUR_LIMITS
-        return Outcome.CLIENT if ours else Outcome.CONNECTION, f"connect: {error.os_error.strerror or error}"
-    if isinstance(error, aiohttp.ServerDisconnectedError):
-        return Ended.CLOSED, ""
+        code = error.os_error.errno
+        return (
+            Outcome.CLIENT if code in _OUR_LIMITS else Outcome.CONNECTION,
+            f"connect: {os.strerror(code) if code else error}",
+        )
     if isinstance(error, aiohttp.ClientOSError) or isinstance(cause, OSError) or "ConnectionResetError" in text:
         return Ended.RESET, text
     if isinstance(error, aiohttp.ClientPayloadError) and "not completed" in text:

@@ -1,0 +1,38 @@
+# Everything works on a machine that has only Python 3.11+ and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+RESULT ?= results/quickstart
+
+.PHONY: run test lint validate vllm-cpu benchmarks clean
+
+run: $(STAMP)
+	$(BIN)/slobench run quickstart --target sim --out $(RESULT) --force
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -q -m "not smoke and not long"
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check slobench tests benchmarks scripts
+	$(BIN)/ruff check slobench tests benchmarks scripts
+	$(BIN)/mypy
+
+smoke: $(STAMP) vllm-cpu
+	$(BIN)/python -m pytest -q -m smoke tests/e2e
+
+validate: $(STAMP) vllm-cpu
+	$(BIN)/python -m pytest -q -m long tests/e2e
+
+vllm-cpu:
+	bash scripts/vllm_cpu_env.sh
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "slobench needs Python 3.11 or newer; set PYTHON=python3.12, say"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
