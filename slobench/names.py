@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from enum import IntEnum, StrEnum
 
-
 NULL = -(2**63)
 """What stands for "never seen" in int64 fields and buffers; null in every file that others read."""
 

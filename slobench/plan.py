@@ -263,7 +263,7 @@ def _closed_rows(workload: Workload, loop: ClosedLoop, seed: int) -> int:
         for name, spec in workload.classes.items()
     )
     mean_output_tokens = total / _PILOT / sum(spec.share for spec in workload.classes.values())
-    assert workload.duration is not None  # noqa: S101 (the model holds: one of requests and duration)
+    assert workload.duration is not None
     return loop.users * turns_for(
         workload.duration, loop.think_time, users=loop.users, mean_output_tokens=mean_output_tokens
     )

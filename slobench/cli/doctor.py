@@ -15,7 +15,7 @@ def command(
     workload: Annotated[
         str | None, typer.Option(help="Also this workload: a name under workloads/, or a file.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002 (typer makes it a flag)
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Look at this machine, and at a target and a workload; say what to fix. Nothing is started."""
     import orjson

@@ -49,14 +49,14 @@ def _listed() -> None:
     """Stand for a command whose module was not asked for."""
 
 
-def _print_version(asked: bool) -> None:  # noqa: FBT001 (typer's callback signature)
+def _print_version(asked: bool) -> None:
     if asked:
         typer.echo(f"slobench {__version__}")
         raise typer.Exit
 
 
 def root(
-    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),  # noqa: FBT001
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
 ) -> None:
     """Load generator and SLO benchmarking harness for LLM inference servers."""
 

@@ -16,7 +16,7 @@ def command(
         typer.Option("--set", metavar="PATH=VALUE", help="Replace a value, e.g. duration=10m. Repeatable."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the plan here, as an Arrow file.", show_default=False)] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002 (typer makes it a flag)
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Plan WORKLOAD and print its digest, rates, lengths and sharing; nothing is sent."""
     from slobench.config.load import load_workload

@@ -16,8 +16,8 @@ def command(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="Folder of a run, e.g. results/chat-1.", show_default=False)
     ],
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002 (typer makes it a flag)
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print the verdict only.")] = False,  # noqa: FBT002
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print the verdict only.")] = False,
     slo: Annotated[
         list[str] | None,
         typer.Option(

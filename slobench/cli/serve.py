@@ -16,7 +16,7 @@ def command(
         typer.Option("--set", metavar="PATH=VALUE", help="Replace a value, e.g. args.max-num-seqs=8. Repeatable."),
     ] = None,
     log: Annotated[Path, typer.Option(help="Where the server's output goes.")] = Path("results/serve/server.log"),
-    json: Annotated[bool, typer.Option("--json", help="Print what was observed as JSON.")] = False,  # noqa: FBT002
+    json: Annotated[bool, typer.Option("--json", help="Print what was observed as JSON.")] = False,
 ) -> None:
     """Start TARGET, print where it listens, and leave it running until Ctrl-C or SIGTERM."""
     from slobench.experiment.serving import serve

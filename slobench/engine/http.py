@@ -144,7 +144,7 @@ class HttpConnection(asyncio.Protocol):
 
     def respond(self, status: int, body: bytes, content_type: str = "application/json") -> None:
         """Answer whole."""
-        assert self._current is not None  # noqa: S101
+        assert self._current is not None
         self.transport.write(
             b"HTTP/1.1 %d %s\r\ncontent-type: %s\r\ncontent-length: %d\r\n%s\r\n%s"
             % (
@@ -160,7 +160,7 @@ class HttpConnection(asyncio.Protocol):
 
     def stream_head(self) -> bytes:
         """Return the head of a reply that comes in chunks (in plain bytes to an HTTP/1.0 client)."""
-        assert self._current is not None  # noqa: S101
+        assert self._current is not None
         return b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n%s%s\r\n" % (
             b"transfer-encoding: chunked\r\n" if self._current.chunked else b"",
             b"" if self._current.keep_alive and self._current.chunked else b"connection: close\r\n",
@@ -169,7 +169,7 @@ class HttpConnection(asyncio.Protocol):
     def done(self) -> None:
         """Go on to the next request, once the reply is written."""
         message, self._current = self._current, None
-        assert message is not None  # noqa: S101
+        assert message is not None
         self._handler.done(self)
         if not (message.keep_alive and message.chunked):
             self.transport.close()

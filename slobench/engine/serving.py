@@ -73,7 +73,7 @@ class Serving:
 
     def _step_ends(self) -> None:
         step, end_ns = self._step, self._end_ns
-        assert step is not None  # noqa: S101 (the timer is armed for a step)
+        assert step is not None
         self._metrics.step_late_s.add((time.monotonic_ns() - end_ns) / 1e9)
         for request in step.prefilled:
             if not request.client.first_ns:

@@ -63,9 +63,7 @@ class Chunks:
         self._pack = struct.Struct("=qqqqbqb").pack
         self._packed = bytearray()
 
-    def add(  # noqa: PLR0917 (keywords would cost more than the rest of it)
-        self, index: int, t_ns: int, tokens: int, nbytes: int, channel: int, lag_ns: int, coalesced: int
-    ) -> None:
+    def add(self, index: int, t_ns: int, tokens: int, nbytes: int, channel: int, lag_ns: int, coalesced: int) -> None:
         """Note one event; `tokens` is NULL where unknown, `channel` a position in names.CHANNELS."""
         self._packed += self._pack(index, t_ns, tokens, nbytes, channel, lag_ns, coalesced)
 

@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,13 +71,15 @@ def descendants(root: int) -> list[int]:
     return found
 
 
-def session(leader: int) -> list[int]:
-    """Living processes of the session that `leader` began, for the case that the guard itself was killed."""
+def marked(mark: str) -> list[int]:
+    """Return the living processes that were started with `mark` in their environment.
+
+    It finds a server's tree where the guard itself was killed, and its orphans are nobody's.
+    """
     found = []
     for pid in all_pids():
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-            if int(fields[3]) == leader and fields[0] not in "ZX":
+        with contextlib.suppress(OSError):  # others' processes do not show their environment; a zombie has none
+            if mark.encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
                 found.append(pid)
     return found
 
@@ -127,7 +130,7 @@ class Guard:
                 signal.signal(number, signal.SIG_DFL)
             prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
-        server = subprocess.Popen(  # noqa: S603 (running it is the purpose)
+        server = subprocess.Popen(
             order.argv,
             env=order.environ,
             stdin=subprocess.DEVNULL if order.stdin_line is None else subprocess.PIPE,
@@ -196,10 +199,10 @@ class Guard:
         if self._server.stdin is not None:
             with contextlib.suppress(OSError):
                 self._server.stdin.close()
-            self._until_gone(_CLOSED_S)
+            self._until_ended(_CLOSED_S)
         if self._code is None:  # alone first: a server that shuts down in order tells its own children
             send([self._server.pid], signal.SIGTERM)
-            self._until_gone(self._order.stop_s)
+            self._until_ended(self._order.stop_s)
         killed = self._tree()
         send(killed, signal.SIGTERM)
         self._until_gone(_LEFTOVER_S)
@@ -211,10 +214,16 @@ class Guard:
             os.killpg(self._server.pid, signal.SIGKILL)  # all there is where there is no /proc
         self._say(event="clean", left=len(killed), segments=self._watch.remove())
 
+    def _until_ended(self, limit_s: float) -> None:
+        self._until(lambda: self._reap() and self._code is None, limit_s)
+
     def _until_gone(self, limit_s: float) -> None:
+        self._until(self._reap, limit_s)
+
+    def _until(self, goes_on: Callable[[], bool], limit_s: float) -> None:
         deadline = time.monotonic() + limit_s
         pause_s = 0.01
-        while self._reap() and time.monotonic() < deadline:
+        while goes_on() and time.monotonic() < deadline:
             self._wait(pause_s)
             pause_s = min(2 * pause_s, 0.2)
 

@@ -92,7 +92,7 @@ def _choose(talk: Talk, models: list[dict[str, Any]], *, complete: bool) -> str:
 
 
 def _try_token_ids(server: Server, talk: Talk, model: str) -> None:
-    assert talk.token_ids is not None  # noqa: S101 (asked by the caller)
+    assert talk.token_ids is not None
     low, high = talk.token_ids
     body = {**talk.extra_body, "model": model, "prompt": [low, high - 1], "max_tokens": 1}
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import select
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from slobench.errors import TargetStartError
-from slobench.targets.guard import Order, send, session
+from slobench.targets.guard import Order, marked, send
 from slobench.targets.shm import SegmentWatch
 
 LOG_BYTES = 2**20  # of a log's end, to look for a cause in: an access log grows without bound
@@ -42,6 +43,8 @@ class GuardedServer:
     def __init__(self, command: Command) -> None:
         """Start guard and server. Raises TargetStartError where the program cannot be run."""
         self.log = command.log
+        self.mark = f"SLOBENCH_SERVER={secrets.token_hex(8)}"
+        """In the environment of every process of the server."""
         self.pid: int | None = None
         self.exit_code: int | None = None
         self.removed_segments: tuple[str, ...] = ()
@@ -58,10 +61,10 @@ class GuardedServer:
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for us alone: a run drains before its server goes
         )
-        assert self._guard.stdin is not None  # noqa: S101 (asked for above; tells the type checker)
-        assert self._guard.stdout is not None  # noqa: S101
+        assert self._guard.stdin is not None
+        assert self._guard.stdout is not None
         self._stdin, self._stdout = self._guard.stdin, self._guard.stdout
-        self._stdin.write(json.dumps(asdict(_order(command))).encode() + b"\n")
+        self._stdin.write(json.dumps(asdict(_order(command, self.mark))).encode() + b"\n")
         self._stdin.flush()
         if not self._began():
             self.stop()
@@ -138,11 +141,9 @@ class GuardedServer:
 
     def _clean_up_ourselves(self) -> None:
         """Do what the guard would have done, where it was killed."""
-        if self.pid is None:
-            return
         watch = SegmentWatch()
         for _ in range(100):
-            if not (left := session(self.pid)):
+            if not (left := marked(self.mark)):
                 break
             watch.look(left)
             send(left, signal.SIGKILL)
@@ -150,8 +151,9 @@ class GuardedServer:
         self.removed_segments = tuple(watch.remove())
 
 
-def _order(command: Command) -> Order:
-    environ = {**os.environ, **command.environ}
+def _order(command: Command, mark: str) -> Order:
+    name, _, value = mark.partition("=")
+    environ = {**os.environ, **command.environ, name: value}
     return Order(
         argv=[str(part) for part in command.argv],
         environ={name: value for name, value in environ.items() if value is not None},

@@ -31,7 +31,7 @@ _USAGE, _CHUNKS = (list(TokensSource).index(source) for source in (TokensSource.
 class ChunkSink(Protocol):
     """Where token events go."""
 
-    def add(  # noqa: PLR0917
+    def add(
         self,
         index: int,
         t_ns: int,

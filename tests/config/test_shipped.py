@@ -1,13 +1,15 @@
 """The workloads and targets that come with slobench."""
 
 import math
+import re
 from pathlib import Path
 
 import jsonschema
 import pytest
 import yaml
 
-from slobench.config.find import folders, names
+import slobench
+from slobench.config.find import find, folders, names
 from slobench.config.load import load_target, load_workload
 from slobench.config.schema import json_schema
 from slobench.config.target import RemoteTarget, SimTarget, VllmTarget
@@ -88,3 +90,26 @@ def test_what_costs_or_needs_hardware_is_said() -> None:
     assert "costs" in remote.about
     assert isinstance(tiny, VllmTarget)
     assert "make vllm-cpu" in tiny.about
+
+
+def test_an_installed_package_finds_its_files_inside_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a checkout around it, names lead into the package's own data folder."""
+    package = tmp_path / "site-packages" / "slobench"
+    (package / "data" / "workloads").mkdir(parents=True)
+    (package / "data" / "workloads" / "chat.yaml").write_text("name: installed\n")
+    monkeypatch.setattr(slobench, "__file__", str(package / "__init__.py"))
+    monkeypatch.chdir(tmp_path)
+    assert find("workload", "chat") == package / "data" / "workloads" / "chat.yaml"
+
+
+def test_the_workload_of_the_how_to_loads(tmp_path: Path) -> None:
+    """The example in docs/how-to/write-a-workload.md is a valid workload, and so are its changes by --set."""
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "write-a-workload.md").read_text()
+    example, loop = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    path = tmp_path / "support.yaml"
+    path.write_text(example)
+    loaded = load_workload(str(path), re.findall(r"--set '?([^'\n ]+)'?", page.split("## Change one value")[1]))
+    assert set(loaded.value.classes) == {"question", "summary"}
+    closed = re.sub(r"    arrivals: .*\n", "", example) + loop
+    path.write_text(closed)
+    assert load_workload(str(path)).value.loop.mode == "closed"

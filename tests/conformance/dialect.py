@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tests.conformance.server import Send, Step
+from tests.conformance.server import Send
 
 DONE = b"data: [DONE]\n\n"
 COMMENT = b": ping\n\n"
@@ -84,11 +84,11 @@ def chunk(data: bytes) -> bytes:
 END = b"0\r\n\r\n"
 
 
-def streamed(*pieces: bytes) -> list[Step]:
+def streamed(*pieces: bytes) -> list[Send]:
     """Send a head, each piece as a chunk of its own, and the end, in one piece."""
     return [Send(head() + b"".join(map(chunk, pieces)) + END)]
 
 
-def whole(body: bytes, status: str = "200 OK", content_type: str = "application/json") -> list[Step]:
+def whole(body: bytes, status: str = "200 OK", content_type: str = "application/json") -> list[Send]:
     """Send a reply of known length."""
     return [Send(head(status, content_type, f"content-length: {len(body)}") + body)]

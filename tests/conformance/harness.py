@@ -112,24 +112,28 @@ async def _converse(scripts: Sequence[Script], ask: Ask, tls: ssl.SSLContext | N
         transport: Transport = TRANSPORTS[ask.transport](endpoint, clock, on_end, "test", counters)
         await transport.open()
         exchanges = []
-        for index in range(ask.requests):
-            reply = ask.reply_type(index=index, api=ask.api, stream=ask.stream, due_tokens=ask.due_tokens, chunks=rows)
-            now_ns = clock.now_ns()
-            session = ask.sessions[index] if ask.sessions else index
-            exchange = Exchange(index, session, now_ns, now_ns, b'{"prompt":[1]}', reply)
-            waiters[index] = loop.create_future()
-            exchanges.append(exchange)
-            transport.start(exchange)
-            if ask.abort_after_s is not None:
-                loop.call_later(ask.abort_after_s, transport.abort, exchange, Outcome.CUT)
-            if ask.close_after_s is not None:
-                await asyncio.sleep(ask.close_after_s)
+        try:
+            for index in range(ask.requests):
+                reply = ask.reply_type(
+                    index=index, api=ask.api, stream=ask.stream, due_tokens=ask.due_tokens, chunks=rows
+                )
+                now_ns = clock.now_ns()
+                session = ask.sessions[index] if ask.sessions else index
+                exchange = Exchange(index, session, now_ns, now_ns, b'{"prompt":[1]}', reply)
+                waiters[index] = loop.create_future()
+                exchanges.append(exchange)
+                transport.start(exchange)
+                if ask.abort_after_s is not None:
+                    loop.call_later(ask.abort_after_s, transport.abort, exchange, Outcome.CUT)
+                if ask.close_after_s is not None:
+                    await asyncio.sleep(ask.close_after_s)
+                    await transport.close()
+                await waiters[index]
+                await asyncio.sleep(ask.pause_s)
+            await asyncio.sleep(0)
+        finally:
+            if ask.close_after_s is None:
                 await transport.close()
-            await waiters[index]
-            await asyncio.sleep(ask.pause_s)
-        await asyncio.sleep(0)
-        if ask.close_after_s is None:
-            await transport.close()
         return Seen(exchanges, rows.rows, server.requests, ends, counters, server.connections)
 
 
