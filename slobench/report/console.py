@@ -120,6 +120,7 @@ def _grid(table: Table, console: Console) -> Grid:
         pad_edge=False,
         show_edge=False,
         header_style="dim",
+        border_style="dim",
     )
     for position, column in enumerate(table.columns):
         text = position == 0 or column in table.left
