@@ -14,16 +14,15 @@ from rich.text import Text
 from slobench.metrics.summary import Finding, Summary
 from slobench.names import Exit
 from slobench.report import context, words
+from slobench.report.outcomes import error_table, outcome_counts
 from slobench.report.tables import (
     Cell,
     Table,
     class_latency_table,
     class_load_table,
-    error_table,
     latency_table,
     load_facts,
     objective_line,
-    outcome_counts,
     slo_table,
 )
 from slobench.report.view import RunView

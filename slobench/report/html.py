@@ -12,15 +12,14 @@ from markupsafe import Markup
 
 from slobench.metrics.summary import Estimate
 from slobench.report import charts, context, words
+from slobench.report.outcomes import error_table, outcome_counts
 from slobench.report.tables import (
     Table,
     class_latency_table,
     class_load_table,
-    error_table,
     latency_table,
     load_facts,
     objective_line,
-    outcome_counts,
     slo_table,
 )
 from slobench.report.view import RunView

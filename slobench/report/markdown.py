@@ -6,16 +6,15 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from slobench.report import context, words
+from slobench.report.outcomes import error_table, outcome_counts
 from slobench.report.tables import (
     Cell,
     Table,
     class_latency_table,
     class_load_table,
-    error_table,
     latency_table,
     load_facts,
     objective_line,
-    outcome_counts,
     slo_table,
 )
 from slobench.report.view import RunView

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from slobench.metrics.summary import Estimate, LatencyTable, Load, ObjectiveResult, SloResult
-from slobench.names import Outcome
 from slobench.report import words
 from slobench.report.view import ALL, RunView
 
@@ -308,45 +307,3 @@ def class_load_table(view: RunView) -> Table | None:
             )
         )
     return Table("Load by class", columns, tuple(rows))
-
-
-# --- Errors ------------------------------------------------------------------------------------------------
-
-
-def error_table(view: RunView, *, most: int | None = None) -> Table | None:
-    """Each kind of failure and what was said, most frequent first; None where nothing failed."""
-    kinds = [
-        (times, outcome, message)
-        for outcome, messages in view.summary.errors.items()
-        for message, times in messages.items()
-        if times
-    ]
-    if not kinds:
-        return None
-    kinds.sort(key=lambda kind: (-kind[0], kind[1], kind[2]))
-    shown = kinds[:most]
-    due = max(1, sum(n for outcome, n in outcome_counts(view) if outcome != Outcome.UNSENT))
-    rows = tuple(
-        (
-            Cell(words.clean(outcome, 40), "bad"),
-            Cell(words.count(times)),
-            Cell(words.percent(times / due)),
-            Cell(words.clean(message) or words.ABSENT),
-        )
-        for times, outcome, message in shown
-    )
-    more = len(kinds) - len(shown)
-    return Table(
-        title="Errors (whole run)",
-        columns=("outcome", "requests", "share", "message"),
-        rows=rows,
-        notes=(f"{more} more kinds in report.html and requests.parquet",) if more else (),
-        left=frozenset({"message"}),
-    )
-
-
-def outcome_counts(view: RunView) -> tuple[tuple[str, int], ...]:
-    """Outcome -> requests over the whole run, `ok` first, then by frequency."""
-    counts = dict(view.summary.outcomes.get(view.total, {}))
-    rest = sorted((item for item in counts.items() if item[0] != Outcome.OK and item[1]), key=lambda item: -item[1])
-    return ((Outcome.OK.value, counts.get(Outcome.OK, 0)), *rest)
