@@ -7,7 +7,7 @@ import heapq
 from slobench.clock import Clock
 from slobench.generate.exchange import Exchange
 from slobench.generate.pacer import NEVER, Pacer
-from slobench.generate.sender import Sender
+from slobench.generate.sender import SENDS_PER_PASS, Sender
 
 
 class ClosedLoop:
@@ -46,9 +46,11 @@ class ClosedLoop:
         self._arm()
 
     def on_due(self) -> None:
-        """Send for every user whose time has come."""
+        """Send for the users whose time has come; what is left follows after the sockets were served."""
         now_ns = self._now_ns()
-        while self._due and self._due[0][0] <= now_ns:
+        for _ in range(SENDS_PER_PASS):
+            if not self._due or self._due[0][0] > now_ns:
+                break
             due_ns, user = heapq.heappop(self._due)
             self._sender.send(self._rows[user].pop(), due_ns)
         self._arm()

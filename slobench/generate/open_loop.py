@@ -8,7 +8,7 @@ from __future__ import annotations
 from slobench.clock import Clock
 from slobench.generate.exchange import Exchange
 from slobench.generate.pacer import NEVER, Pacer
-from slobench.generate.sender import Sender
+from slobench.generate.sender import SENDS_PER_PASS, Sender
 
 
 class OpenLoop:
@@ -43,10 +43,11 @@ class OpenLoop:
         self._arm()
 
     def on_due(self) -> None:
-        """Send all rows whose time has come."""
+        """Send the rows whose time has come; what is left of a burst follows after the sockets were served."""
         scheduled, sender = self._scheduled, self._sender
         limit_ns = min(self._now_ns(), self._stop_ns - 1)
-        while self._next < len(scheduled) and scheduled[self._next] <= limit_ns:
+        last = min(len(scheduled), self._next + SENDS_PER_PASS)
+        while self._next < last and scheduled[self._next] <= limit_ns:
             row = self._next
             self._next += 1
             sender.send(row, scheduled[row])

@@ -20,6 +20,7 @@ from slobench.workload.prompts import PromptMaker
 
 _READY_BYTES = 16 * 2**20  # bodies made ahead, so that none is made on the sending path
 _READY_ROWS = 4096
+SENDS_PER_PASS = 32  # then connections that came up may write, and replies are read
 _SLICE_NS = 500_000
 _QUIET_NS = 1_000_000
 _OUTCOME_CODE = {outcome: code for code, outcome in enumerate(OUTCOMES)}

@@ -178,7 +178,7 @@ class AiohttpTransport:
                 trace_request_ctx=exchange,
             ) as response:
                 exchange.headers_ns = self._now_ns()
-                exchange.reads = 1
+                self._count_read(exchange)
                 exchange.reply.on_headers(response.status, response.headers.get("content-type", ""))
                 try:
                     await self._read(response, exchange)
@@ -189,7 +189,7 @@ class AiohttpTransport:
             return Outcome.CONNECTION, f"proxy: HTTP {error.status} {error.message}"
         except aiohttp.ServerDisconnectedError as error:
             if not isinstance(error.message, str):  # aiohttp keeps the part of the head that came
-                exchange.reads = 1
+                self._count_read(exchange)
             return Ended.CLOSED, ""
         except aiohttp.ClientError as error:
             return _failure(error)
@@ -200,16 +200,19 @@ class AiohttpTransport:
         return Ended.COMPLETE, ""
 
     async def _read(self, response: aiohttp.ClientResponse, exchange: Exchange) -> None:
-        reply, now_ns, counters = exchange.reply, self._now_ns, self._counters
+        reply, now_ns = exchange.reply, self._now_ns
         running, previous_ns = self._running[exchange.index], exchange.sent_ns
         async for data in response.content.iter_any():
             t_ns = now_ns()
-            exchange.reads += 1
-            counters.reads += 1
-            counters.unstamped += 1
+            self._count_read(exchange)
             reply.feed(data)
             reply.stamp(t_ns, 0, previous_ns)
             running.last_read_ns = previous_ns = t_ns
+
+    def _count_read(self, exchange: Exchange) -> None:
+        exchange.reads += 1
+        self._counters.reads += 1
+        self._counters.unstamped += 1
 
     def _end(self, exchange: Exchange, outcome: Outcome, error: str) -> None:
         timer = self._running.pop(exchange.index).timer
@@ -227,8 +230,10 @@ class AiohttpTransport:
         if due_ns <= now_ns:
             self.abort(running.exchange, outcome)
         else:
+            # Idleness begins to count with the send, which may come at any time: look at least that often.
             # uvloop's timers fire up to 1.2 ms early: then this comes by once more.
-            delay_s = max(due_ns - now_ns, 1_000_000) / 1e9
+            wait_ns = min(due_ns - now_ns, self._endpoint.idle_timeout_ns or due_ns)
+            delay_s = max(wait_ns, 1_000_000) / 1e9
             running.timer = self._loop.call_later(delay_s, self._watch, running)
 
     def _deadlines(self, running: _Running) -> list[tuple[int, Outcome]]:
@@ -239,8 +244,8 @@ class AiohttpTransport:
             due.append((started_ns + endpoint.connect_timeout_ns, Outcome.TIMEOUT_CONNECT))
         if endpoint.first_token_timeout_ns is not None and endpoint.stream and exchange.reply.first_token_ns == NULL:
             due.append((started_ns + endpoint.first_token_timeout_ns, Outcome.TIMEOUT_FIRST_TOKEN))
-        if endpoint.idle_timeout_ns is not None:
-            idle_since_ns = max(started_ns, exchange.sent_ns, running.last_read_ns)
+        if endpoint.idle_timeout_ns is not None and exchange.sent_ns != NULL:
+            idle_since_ns = max(exchange.sent_ns, running.last_read_ns)
             due.append((idle_since_ns + endpoint.idle_timeout_ns, Outcome.TIMEOUT_IDLE))
         return due
 

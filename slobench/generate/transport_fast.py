@@ -81,9 +81,7 @@ class FastTransport:
 
     def start(self, exchange: Exchange) -> None:
         """Begin to send; the exchange's end is reported from the event loop."""
-        deadline = self._deadline(exchange, None)[0]
-        if deadline < NEVER:
-            heapq.heappush(self._deadlines, (deadline, exchange.index))
+        self._look_again(exchange.index, self._deadline(exchange, None)[0], exchange.started_ns)
         connection = self._take_idle(exchange.session)
         exchange.connection_new = connection is None
         if connection is None:
@@ -312,6 +310,11 @@ class FastTransport:
             found = min(found, (idle_since + endpoint.idle_timeout_ns, Outcome.TIMEOUT_IDLE))
         return found
 
+    def _look_again(self, index: int, deadline_ns: int, now_ns: int) -> None:
+        """Judge at the deadline; idleness begins to count with the send, at any time, so at least that often."""
+        idle_ns = self._endpoint.idle_timeout_ns
+        heapq.heappush(self._deadlines, (deadline_ns if idle_ns is None else min(deadline_ns, now_ns + idle_ns), index))
+
     def _on_tick(self) -> None:
         if self._closed:
             return
@@ -324,13 +327,11 @@ class FastTransport:
             if connection is None or exchange is None:
                 continue
             if connection.pending:
-                deadline, outcome = now_ns + 1, None  # decode what came before judging
-            else:
-                deadline, outcome = self._deadline(exchange, connection)
-            if outcome is None or deadline > now_ns:
-                heapq.heappush(deadlines, (deadline, index))
-                if outcome is None:
-                    break
+                heapq.heappush(deadlines, (now_ns + 1, index))  # decode what came before judging
+                break
+            deadline, outcome = self._deadline(exchange, connection)
+            if deadline > now_ns:
+                self._look_again(index, deadline, now_ns)
             else:
                 self.abort(exchange, outcome)
         self._ticker = self._loop.call_later(_TIMEOUT_TICK_S, self._on_tick)
