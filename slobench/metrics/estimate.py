@@ -15,7 +15,7 @@ from slobench.metrics.window import BATCHES
 from slobench.stats.effective import design_effect
 from slobench.stats.intervals import exact_binomial, expit, logit
 from slobench.stats.jackknife import Grouped, jackknife_t
-from slobench.stats.quantiles import FloatArray
+from slobench.stats.quantiles import FloatArray, rank
 
 LONG_IN_E2E = 30.0  # a window this many mean E2E long is nearly independent of the next
 FEW_MISSES = 5
@@ -96,19 +96,31 @@ def latency_table(
     n = int(known.sum())
     if n == 0:
         return {}
+    if not intervals or n < 2 * windows.count:
+        return _values_only(values[known], quantiles)
     grouped = Grouped.sort(values[known], windows.of[known], windows.count)
-    usable = intervals and bool(np.all(grouped.sizes > 0)) and n >= 2 * windows.count
-    mean = _mean(grouped, windows, interval=usable)
-    table = {"mean": mean, "min": Estimate(float(grouped.values[0]), n=n)}
+    if np.any(grouped.sizes == 0):
+        return _values_only(grouped.values, quantiles)
+    table = {"mean": _mean(grouped, windows), "min": Estimate(float(grouped.values[0]), n=n)}
     for name, q in quantiles.items():
-        table[name] = _quantile(grouped, q, windows, interval=usable)
+        table[name] = _quantile(grouped, q, windows)
     return {**table, "max": Estimate(float(grouped.values[-1]), n=n)}
 
 
-def _mean(grouped: Grouped, windows: Windows, *, interval: bool) -> Estimate:
+def _values_only(values: FloatArray, quantiles: Mapping[str, float]) -> dict[str, Estimate]:
+    n = len(values)
+    at = {"min": 0, **{name: rank(n, q) for name, q in quantiles.items()}, "max": n - 1}
+    parted = np.partition(values, sorted(set(at.values())))
+    return {
+        "mean": Estimate(float(values.mean()), n=n),
+        **{name: Estimate(float(parted[k]), n=n) for name, k in at.items()},
+    }
+
+
+def _mean(grouped: Grouped, windows: Windows) -> Estimate:
     n = len(grouped.values)
     value = float(grouped.values.mean())
-    if not interval or not math.isfinite(value):
+    if not math.isfinite(value):
         return Estimate(value, n=n)
     sums = np.bincount(grouped.group, weights=grouped.values, minlength=grouped.groups)
     low, high = _on_scale(value, (sums.sum() - sums) / (n - grouped.sizes))
@@ -122,11 +134,9 @@ def _mean(grouped: Grouped, windows: Windows, *, interval: bool) -> Estimate:
     )
 
 
-def _quantile(grouped: Grouped, q: float, windows: Windows, *, interval: bool) -> Estimate:
+def _quantile(grouped: Grouped, q: float, windows: Windows) -> Estimate:
     n = len(grouped.values)
     value = grouped.quantile(q)
-    if not interval:
-        return Estimate(value, n=n)
     above = (
         grouped.above(value)
         if math.isfinite(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +20,7 @@ from slobench.metrics.columns import (
 from slobench.metrics.estimate import QUANTILES, Windows, latency_table, noted
 from slobench.metrics.latency import event_tokens, gaps_s, tokens_per_event
 from slobench.metrics.summary import Estimate, LatencyTable
-from slobench.names import Outcome, TokensSource
+from slobench.names import TokensSource
 from slobench.stats.quantiles import FloatArray
 from slobench.units import format_s
 
@@ -63,12 +63,14 @@ class Source:
         counted = case.requests["tokens_source"][case.main & is_ok(case.requests)] == TokensSource.CHUNKS.value
         return cls(case, windows, _gaps(case), ordered, bool(np.any(counted)))
 
-    def classes(self) -> Iterator[tuple[str, BoolArray]]:
-        """("all", every request), then each class with its own."""
+    def by_class(self, table_of: Callable[[BoolArray], LatencyTable]) -> dict[str, LatencyTable]:
+        """Make the table of "all" and of each class; a lone class has that of all."""
         requests = self.case.requests
-        yield "all", np.ones(len(requests["index"]), dtype=np.bool_)
-        for name in np.unique(requests["class"]):
-            yield str(name), requests["class"] == name
+        every = table_of(np.ones(len(requests["index"]), dtype=np.bool_))
+        names = np.unique(requests["class"])
+        if len(names) <= 1:
+            return {"all": every, **{str(name): every for name in names}}
+        return {"all": every, **{str(name): table_of(requests["class"] == name) for name in names}}
 
 
 def _gaps(case: Case) -> Gaps:
@@ -88,19 +90,20 @@ def _gaps(case: Case) -> Gaps:
 def successful(source: Source, *, steady: bool) -> dict[str, LatencyTable]:
     """Successful requests of the window, with intervals; percentiles of an overloaded server are marked."""
     chosen = source.case.main & is_ok(source.case.requests)
-    return {
-        name: {
+
+    def table_of(mine: BoolArray) -> LatencyTable:
+        return {
             metric: {q: seen if steady else noted(seen, "not steady") for q, seen in table.items()}
             for metric, table in _tables(source, chosen & mine, intervals=True)
         }
-        for name, mine in source.classes()
-    }
+
+    return source.by_class(table_of)
 
 
 def full_run(source: Source) -> dict[str, LatencyTable]:
     """Successful requests of the whole run, warm-up and drain included: values and n only."""
     chosen = is_ok(source.case.requests)
-    return {name: dict(_tables(source, chosen & mine, intervals=False)) for name, mine in source.classes()}
+    return source.by_class(lambda mine: dict(_tables(source, chosen & mine, intervals=False)))
 
 
 def adjusted(source: Source) -> dict[str, LatencyTable]:
@@ -108,20 +111,19 @@ def adjusted(source: Source) -> dict[str, LatencyTable]:
     case = source.case
     failed = case.main & outcome_in(case.requests, FAILED)
     timed_out = case.main & outcome_in(case.requests, TIMEOUTS)
-    chosen = failed | (case.main & (case.requests["outcome"] == Outcome.OK.value))
-    result: dict[str, LatencyTable] = {}
-    for name, mine in source.classes():
+    chosen = failed | (case.main & is_ok(case.requests))
+
+    def table_of(mine: BoolArray) -> LatencyTable:
         tables: dict[str, Mapping[str, Estimate]] = {}
         for metric in METRICS:
             values = np.where(failed, np.inf, case.derived[f"{metric}_s"])[chosen & mine]
-            if np.all(np.isnan(values) | np.isinf(values)) and not np.any(failed & mine):
-                continue
             table = latency_table(values, _of(source.windows, chosen & mine), source.quantiles)
-            n = int(np.sum(~np.isnan(values)))
-            censored = int(np.sum(timed_out & mine)) / n if n else 0.0
-            tables[metric] = {q: _censor(source, seen, q, censored) for q, seen in _mark(source, metric, table)}
-        result[name] = tables
-    return result
+            if table:
+                censored = int(np.sum(timed_out & mine)) / table["mean"].n
+                tables[metric] = {q: _censor(source, seen, q, censored) for q, seen in _mark(source, metric, table)}
+        return tables
+
+    return source.by_class(table_of)
 
 
 def _censor(source: Source, seen: Estimate, name: str, censored: float) -> Estimate:

@@ -43,7 +43,7 @@ class Run:
         null = np.full(n, np.nan)
         self.columns = {
             "index": np.arange(n, dtype=np.int64),
-            "class": np.full(n, "chat"),
+            "class": np.full(n, "chat", dtype="<U9"),
             "session": np.arange(n, dtype=np.int64),
             "turn": np.zeros(n, dtype=np.int32),
             "worker": np.zeros(n, dtype=np.int32),
@@ -66,7 +66,7 @@ class Run:
             "first_chunk_tokens": np.ones(n),
             "chunks": np.full(n, float(self.tokens)),
             "reads": np.full(n, float(self.tokens)),
-            "tokens_source": np.full(n, "usage"),
+            "tokens_source": np.full(n, "usage", dtype="<U9"),
             "priority": null.copy(),
             "outcome": np.full(n, "ok", dtype="<U24"),
             "http_status": np.full(n, 200.0),
