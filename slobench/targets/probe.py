@@ -40,9 +40,9 @@ def probe(server: Server, talk: Talk, *, own: bool) -> Probed:
     models = _models(server)
     version = _version(server)
     model = _choose(talk, models, complete=own or version is not None)
-    entry = next((entry for entry in models if entry.get("id") == model), {})
+    entry = next((entry for entry in models if entry["id"] == model), {})
     length = entry.get("max_model_len")
-    observed: dict[str, object] = {"url": server.url, "model": model, "models": [entry.get("id") for entry in models]}
+    observed: dict[str, object] = {"url": server.url, "model": model, "models": [entry["id"] for entry in models]}
     if isinstance(length, int):
         observed["max_model_len"] = length
     if version is not None:
@@ -68,7 +68,8 @@ def _models(server: Server) -> list[dict[str, Any]]:
         raise TargetStartError(f"{server.url}/v1/models: HTTP {answer.status}\n  it said  {answer.text()}")
     listed = answer.json() if answer.status == 200 else None
     data = listed.get("data") if isinstance(listed, dict) else None
-    return [entry for entry in data if isinstance(entry, dict)] if isinstance(data, list) else []
+    entries = data if isinstance(data, list) else []
+    return [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
 
 
 def _version(server: Server) -> str | None:
@@ -79,7 +80,7 @@ def _version(server: Server) -> str | None:
 
 
 def _choose(talk: Talk, models: list[dict[str, Any]], *, complete: bool) -> str:
-    names = [str(entry.get("id")) for entry in models]
+    names: list[str] = [entry["id"] for entry in models]
     if talk.model is None:
         if not names:
             raise ConfigError(
