@@ -63,9 +63,9 @@ _USUAL = re.compile(
     (
         rb'\{"id":"[^"\\]*","object":"[a-z._]+","created":\d+,"model":"[^"\\]*"'
         rb'(?:,"(?:system_fingerprint|service_tier)":(?:null|"[^"\\]*"))*+'
-        rb',"choices":\[\{"index":0,'
+        rb',"choices":\[\{"index":0, ?'
         rb'(?:"text":"(?P<text>PLAIN?+)"'
-        rb'|"delta":\{(?:"role":(?:null|"assistant"),)?'
+        rb'|"delta":\{(?:"role":(?:null|"assistant"), ?)?'
         rb'"(?P<field>content|reasoning|reasoning_content|refusal)":"(?P<delta>PLAIN?+)"NULLS\})'
         rb'NULLS(?:,"finish_reason":"(?P<finish>[a-z_]+)")?+NULLS'
         rb'(?:,"token_ids":\[(?P<ids>IDS)\])?+\}\]'

@@ -61,6 +61,7 @@ class Ask:
     pause_s: float = 0.0  # between two requests
     scheme: str = "http"
     port: int | None = None  # where nobody listens
+    through_proxy: bool = False  # the scripted server is the proxy, the URL's host exists nowhere
     endpoint: dict[str, Any] = field(default_factory=dict)
 
 
@@ -106,8 +107,15 @@ async def _converse(scripts: Sequence[Script], ask: Ask, tls: ssl.SSLContext | N
 
     async with ScriptedServer(scripts, tls, silent=silent) as server:
         url = f"{ask.scheme}://127.0.0.1:{ask.port or server.port}"
+        proxy = url if ask.through_proxy else None
         endpoint = Endpoint(
-            url=url, model="tiny", api=ask.api, stream=ask.stream, transport=ask.transport, **ask.endpoint
+            url="http://upstream.invalid" if proxy else url,
+            proxy=proxy,
+            model="tiny",
+            api=ask.api,
+            stream=ask.stream,
+            transport=ask.transport,
+            **ask.endpoint,
         )
         transport: Transport = TRANSPORTS[ask.transport](endpoint, clock, on_end, "test", counters)
         await transport.open()
