@@ -105,10 +105,12 @@ def spans(requests: Columns, chosen: BoolArray) -> tuple[FloatArray, FloatArray]
 
 def loads(requests: Columns, derived: Columns, flow: TokenFlow, window: Window) -> Mapping[str, Load]:
     """Load of each class and of "all"."""
-    table = {"all": load(requests, derived, flow, window, np.ones(len(requests["index"]), dtype=np.bool_))}
-    for name in np.unique(requests["class"]):
-        table[str(name)] = load(requests, derived, flow, window, requests["class"] == name)
-    return table
+    every = load(requests, derived, flow, window, np.ones(len(requests["index"]), dtype=np.bool_))
+    names = np.unique(requests["class"])
+    if len(names) <= 1:
+        return {"all": every, **{str(name): every for name in names}}
+    parts = {str(name): load(requests, derived, flow, window, requests["class"] == name) for name in names}
+    return {"all": every, **parts}
 
 
 def load(requests: Columns, derived: Columns, flow: TokenFlow, window: Window, chosen: BoolArray) -> Load:
