@@ -99,6 +99,9 @@ def command(
     ca_bundle: Annotated[
         str | None, typer.Option(help="PEM file of trusted certificates.", rich_help_panel=_SERVER)
     ] = None,
+    repeats: Annotated[
+        int, typer.Option(min=1, max=1000, help="Run it N times, each with a seed of its own.", rich_help_panel=_RUN)
+    ] = 1,
     workers: Annotated[
         int | None,
         typer.Option(min=1, max=256, help="Generator processes; default: the free cores.", rich_help_panel=_RUN),
@@ -153,6 +156,8 @@ def command(
         force=force,
         notes=(*offered.notes, *server.notes),
     )
+    if repeats > 1:
+        raise typer.Exit(perform_repeats(trial, repeats, as_json=as_json, quiet=quiet))
     perform(trial, quiet=quiet)
     raise typer.Exit(report(trial.folder, as_json=as_json, quiet=quiet))
 
@@ -185,13 +190,40 @@ def perform(trial: Trial, *, quiet: bool) -> None:
                 view.show(event)
 
 
+def perform_repeats(trial: Trial, repeats: int, *, as_json: bool, quiet: bool) -> int:
+    """Run the trial `repeats` times into repeat-1, repeat-2 …; print them side by side; the exit code of all."""
+    from dataclasses import asdict, replace
+
+    import orjson
+
+    from slobench.experiment.trial import prepare_folder
+    from slobench.names import Exit, first_exit
+    from slobench.report.repeats import over_repeats, render
+
+    prepare_folder(trial.folder, force=trial.force)
+    folders, codes = [], set()
+    for number in range(1, repeats + 1):
+        folder = trial.folder / f"repeat-{number}"
+        perform(replace(trial, folder=folder, seed=trial.seed + number - 1), quiet=quiet)
+        code = Exit(report(folder, as_json=False, quiet=True, silent=True))
+        folders.append(folder)
+        codes.add(code)
+        if code in (Exit.INTERRUPTED, Exit.TOOL):
+            break
+    found = over_repeats(folders)
+    found_json = orjson.dumps(asdict(found), option=orjson.OPT_INDENT_2)
+    (trial.folder / "repeats.json").write_bytes(found_json)
+    typer.echo(found_json.decode() if as_json else render(found), nl=as_json)
+    return first_exit(codes)
+
+
 @contextmanager
 def _interruptible(interrupts: Interrupts) -> Iterator[None]:
     def on_interrupt(number: int, frame: FrameType | None) -> None:
         del number, frame
         interrupts.count += 1
-        if interrupts.count > 2:
-            raise KeyboardInterrupt
+        if not interrupts.offering or interrupts.count > 2:
+            raise KeyboardInterrupt  # nothing was offered yet, or nobody will wait any longer
 
     before = {number: signal.signal(number, on_interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -201,9 +233,10 @@ def _interruptible(interrupts: Interrupts) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def report(folder: Path, *, as_json: bool, quiet: bool) -> int:
+def report(folder: Path, *, as_json: bool, quiet: bool, silent: bool = False) -> int:
     """Make the report in a process of its own (its memory and its imports are not the generator's); its exit code."""
     command = [sys.executable, "-m", "slobench", "report", str(folder)]
     command += ["--json"] if as_json else []
     command += ["--quiet"] if quiet else []
-    return subprocess.run(command, check=False).returncode
+    stdout = subprocess.DEVNULL if silent else None
+    return subprocess.run(command, stdout=stdout, check=False).returncode

@@ -33,7 +33,7 @@ from slobench.wire.endpoint import Endpoint
 
 SCHEMA = 1
 _OURS = ("run.json", "plan.parquet", "requests.parquet", "chunks.parquet", "telemetry.parquet", "server.log",
-         "report.html", "report.md", "spool")  # fmt: skip
+         "report.html", "report.md", "server-requests.csv", "spool", "repeats.json")  # fmt: skip
 _RESERVED_FDS = 64
 _LOCAL = ("://127.", "://localhost", "://[::1]")
 
@@ -57,6 +57,7 @@ class Interrupts:
     """How often the user asked to stop: once drains, twice ends."""
 
     count: int = 0
+    offering: bool = False  # only then is there anything to drain
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,7 @@ def run_trial(trial: Trial, interrupts: Interrupts) -> Iterator[Event | Finished
         run["clock"] = {"monotonic_ns": anchor.monotonic_ns, "wall_ns": anchor.wall_ns, "start_ns": epoch_ns}
         write_run_json(folder, run)
         ended: OfferEnd | None = None
+        interrupts.offering = True
         for event in offer(Offer(pool, spool / live.FILE, epoch_ns, plan, workload, closed), running, interrupts):
             if isinstance(event, OfferEnd):
                 ended = event
@@ -150,7 +152,8 @@ def prepare_folder(folder: Path, *, force: bool) -> None:
             raise ConfigError(
                 f"{folder} is not empty\n  expected  another --out, or --force to replace the run that is in it"
             )
-        for name in _OURS:
+        repeats = [path.name for path in folder.glob("repeat-*") if path.is_dir()]
+        for name in (*_OURS, *repeats):
             path = folder / name
             if path.is_dir():
                 shutil.rmtree(path)
