@@ -22,12 +22,18 @@ class Arrays:
     """A ChunkSink as cheap as the spool's."""
 
     def __init__(self) -> None:
-        self._appends = [array("q").append for _ in range(7)]
+        self._appends = tuple(array("q").append for _ in range(7))
 
-    def add(self, *row: int) -> None:
+    def add(self, index: int, t_ns: int, tokens: int, nbytes: int, channel: int, lag_ns: int, coalesced: bool) -> None:  # noqa: FBT001, PLR0917
         """Append one row."""
-        for append, value in zip(self._appends, row, strict=True):
-            append(value)
+        a, b, c, d, e, f, g = self._appends
+        a(index)
+        b(t_ns)
+        c(tokens)
+        d(nbytes)
+        e(channel)
+        f(lag_ns)
+        g(coalesced)
 
 
 def _events(form: str, *fills: str) -> list[bytes]:
