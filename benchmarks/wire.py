@@ -24,7 +24,7 @@ class Arrays:
     def __init__(self) -> None:
         self._appends = tuple(array("q").append for _ in range(7))
 
-    def add(self, index: int, t_ns: int, tokens: int, nbytes: int, channel: int, lag_ns: int, coalesced: bool) -> None:  # noqa: FBT001, PLR0917
+    def add(self, index: int, t_ns: int, tokens: int, nbytes: int, channel: int, lag_ns: int, coalesced: bool) -> None:  # noqa: FBT001
         """Append one row."""
         a, b, c, d, e, f, g = self._appends
         a(index)
