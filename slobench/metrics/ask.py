@@ -78,7 +78,6 @@ class Ask:
 
     warmup_s: shortest warm-up asked for. duration_s: None where the run was bound by a number of requests.
     arrivals: words for the statement, e.g. "poisson". timeout_s: the total timeout, in words of the report.
-    run_end_ns: when offering or the run was ended early, on the run's clock (used where interrupted).
     ids_sent: prompts went out as token ids, so input tokens are known exactly.
     """
 
@@ -97,6 +96,5 @@ class Ask:
     allowed_error_share: float = 0.0
     interrupted: bool = False
     target_died: bool = False
-    run_end_ns: int | None = None
     workers: int = 1
     thresholds: Thresholds = field(default_factory=Thresholds)

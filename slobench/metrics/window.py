@@ -77,10 +77,10 @@ def phases(requests: Columns, window: Window) -> NDArray[np.str_]:
 
 
 def _offered_until_s(requests: Columns, ask: Ask) -> float:
-    """When the full load ended: planned duration, last arrival, the first user without turns, an interruption."""
+    """When the full load ended: planned duration, last arrival, the first user without turns, an early end."""
     at = seconds(requests, "scheduled_ns")
-    due = at[requests["outcome"] != Outcome.UNSENT.value]
-    due = due[~np.isnan(due)]
+    unsent = np.asarray(requests["outcome"] == Outcome.UNSENT.value)
+    due = at[~unsent & ~np.isnan(at)]
     last = float(due.max()) if len(due) else 0.0
     if ask.closed:
         ran_out = _first_user_out_s(requests)
@@ -90,7 +90,8 @@ def _offered_until_s(requests: Columns, ask: Ask) -> float:
         return min(limits)
     if ask.duration_s is None:
         return last
-    return min(ask.duration_s, last) if ask.interrupted else ask.duration_s
+    ended_early = ask.interrupted or bool(np.any(at[unsent] < ask.duration_s))  # a killed run says no more than this
+    return min(ask.duration_s, last) if ended_early else ask.duration_s
 
 
 def _first_user_out_s(requests: Columns) -> float | None:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from slobench.config.slo import ClassSlo, Slo, e2e_limit_s, parse_slo
@@ -42,7 +41,7 @@ def build_report(folder: Path, *, slo: Sequence[str] | None = None) -> RunView:
     clauses = _clauses(run) if slo is None else tuple(slo)
     workload = Workload.model_validate(run["spec"]["workload"])
     judged_by = parse_slo(clauses, tuple(workload.classes)) if clauses else Slo((), ClassSlo())
-    evaluation = evaluate(records, judged_by, ask_of(run, workload, judged_by, records))
+    evaluation = evaluate(records, judged_by, ask_of(run, workload, judged_by))
     summary = summarise(evaluation)
     shown = of_summary(summary)
     run = {**run, "summary": shown, **{key: shown[key] for key in ("findings", "verdict", "exit")}}
@@ -113,7 +112,7 @@ def _clauses(run: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(clause) for clause in found)
 
 
-def ask_of(run: Mapping[str, Any], workload: Workload, slo: Slo, records: Records) -> Ask:
+def ask_of(run: Mapping[str, Any], workload: Workload, slo: Slo) -> Ask:
     """Return what evaluation must know of how the run was made, from its run.json."""
     spec, how, server = (_section(run, key) for key in ("spec", "run", "server"))
     target = spec.get("target")
@@ -135,7 +134,6 @@ def ask_of(run: Mapping[str, Any], workload: Workload, slo: Slo, records: Record
         allowed_error_share=max((o.bound for o in _objectives(slo) if o.metric == "error_rate"), default=0.0),
         interrupted=bool(how.get("interrupted")),
         target_died=bool(how.get("target_died")),
-        run_end_ns=how["end_ns"] if how.get("end_ns") is not None else _last_seen_ns(records),
         workers=int(run.get("workers") or 1),
         thresholds=Thresholds.from_dict(_section(run, "thresholds")),
     )
@@ -165,11 +163,3 @@ def _timeout_s(server: Mapping[str, Any], talk: Mapping[str, Any], slo: Slo) -> 
         return parse_duration_ns(total) / 1e9
     limit = e2e_limit_s(slo)
     return max(120.0, 10 * limit) if limit else 120.0
-
-
-def _last_seen_ns(records: Records) -> int | None:
-    """When a killed run last gave a sign: nothing later can be judged."""
-    times = [records.chunks["t_ns"], records.requests["end_ns"], records.requests["started_ns"]]
-    seen = np.concatenate([np.asarray(column, dtype=np.float64) for column in times])
-    seen = seen[np.isfinite(seen)]
-    return int(seen.max()) if len(seen) else None

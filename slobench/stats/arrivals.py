@@ -28,17 +28,6 @@ def _excess(upper: FloatArray, lower: FloatArray, tolerance: float) -> float:
     return float(np.max(at - np.searchsorted(lower, upper + tolerance, side="right") / len(lower)))
 
 
-def ks_p_value(distance: float, n: int) -> float:
-    """Chance of a one-sample distance at least this large, for n independent values of the continuous law.
-
-    Kolmogorov's limit with Stephens' (1970) correction for finite n.
-    """
-    from scipy.special import kolmogorov
-
-    root = math.sqrt(n)
-    return float(kolmogorov((root + 0.12 + 0.11 / root) * distance))
-
-
 def counts(times: FloatArray, width: float, start: float, end: float) -> FloatArray:
     """Events in each whole bin of `width` from `start`; the rest before `end` is left out."""
     bins = math.floor((end - start) / width + 1e-9)

@@ -1,4 +1,4 @@
-"""Is a series level: a trend test on batch means, and MSER-5 as an alarm for a start-up transient."""
+"""Is a series level: a trend test on batch means."""
 
 from __future__ import annotations
 
@@ -43,20 +43,3 @@ def slope_test(batch_means: FloatArray) -> Trend:
     third = max(k // 3, 1)
     first, last = float(batch_means[:third].mean()), float(batch_means[-third:].mean())
     return Trend(slope, p, last / first if first else (math.inf if last else 1.0))
-
-
-def mser5(values: FloatArray) -> int:
-    """How many values at the start MSER-5 would drop: the truncation that minimises the marginal standard error.
-
-    Means of 5; sum((x - mean)^2)/(rest)^2 minimised over the first half (White, 1997; Spratt, 1998).
-    An alarm only: near capacity it cuts about half the transient, so warm-up is not chosen by it.
-    """
-    count = len(values) // 5
-    if count < 4:
-        return 0
-    means = values[: count * 5].reshape(count, 5).mean(axis=1)
-    backwards = means[::-1]
-    sizes = np.arange(1, count + 1)
-    sums, squares = np.cumsum(backwards), np.cumsum(backwards**2)
-    statistic = ((squares - sums**2 / sizes) / sizes**2)[::-1]  # at d: of means[d:]
-    return int(np.argmin(statistic[: count // 2 + 1])) * 5

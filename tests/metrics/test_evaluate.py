@@ -9,14 +9,26 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from slobench.metrics.ask import Ask
 from slobench.metrics.evaluate import summarise
 from slobench.metrics.summary import Summary
-from slobench.names import Exit
+from slobench.names import Exit, Outcome
 
 S = 10**9
 Clean = Callable[..., Any]
+NULLABLE = [
+    "started_ns",
+    "sent_ns",
+    "first_token_ns",
+    "last_token_ns",
+    "end_ns",
+    "output_tokens",
+    "input_tokens",
+    "chunks",
+]
 
 
 def summary(run: Any) -> Summary:
@@ -275,3 +287,43 @@ def test_a_closed_loop_is_never_called_an_offer(make: Callable[..., Any]) -> Non
     run["session"] = run["index"] % 4
     assert "by 4 users in a closed loop" in summary(run).statement
     assert "poisson" not in summary(run).statement
+
+
+@given(
+    outcomes=st.lists(st.sampled_from([str(outcome) for outcome in Outcome]), max_size=60),
+    nulls=st.lists(st.tuples(st.integers(0, 59), st.sampled_from(NULLABLE)), max_size=40),
+    seed=st.integers(0, 1000),
+    closed=st.booleans(),
+    clauses=st.sampled_from(
+        [(), ("ttft<100ms", "attainment>=90%"), ("deadline(60ms, 20ms)", "e2e:p99<1s", "error_rate<5%")]
+    ),
+)
+def test_any_mixture_of_outcomes_and_nulls_makes_a_summary(
+    make: Callable[..., Any],
+    *,
+    outcomes: list[str],
+    nulls: list[tuple[int, str]],
+    seed: int,
+    closed: bool,
+    clauses: tuple[str, ...],
+) -> None:
+    """No error, no warning; good <= population <= planned, outcomes add up, shares in [0, 1] within their intervals."""
+    rng = np.random.default_rng(seed)
+    run = make(np.sort(rng.uniform(0, 10, len(outcomes))), ask=Ask(closed=closed, users=3, timeout_s=5.0))
+    run["session"] = run["index"] % 3
+    run["outcome"][:] = outcomes
+    for row, name in nulls:
+        if row < len(outcomes):
+            run[name][row] = np.nan
+    run.slo = clauses
+    seen = summary(run)
+    total = seen.slo["all"]
+    assert total.good <= total.population <= seen.load["all"].planned == len(outcomes)
+    assert sum(seen.outcomes["all"].values()) == len(outcomes)
+    for result in seen.slo.values():
+        for estimate in (result.attainment, result.attainment_admitted, *result.marginal.values()):
+            if estimate.value is not None and estimate.low is not None and estimate.high is not None:
+                assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
+    for table in (*seen.latency["all"].values(), *seen.latency_adjusted["all"].values()):
+        values = [estimate.value for name, estimate in table.items() if name != "mean"]
+        assert values == sorted(values)  # type: ignore[type-var]

@@ -76,11 +76,12 @@ def test_users_with_turns_left_do_not_end_a_closed_window(make: Callable[..., An
     assert phases(run.columns, seen)[-1] == "drain"
 
 
-def test_an_interrupted_run_is_measured_to_what_was_offered(make: Callable[..., Any]) -> None:
-    """Ctrl-C at 20 s of 60: the window ends with the last request that was due, never-sent ones are outside."""
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_a_run_that_ended_early_is_measured_to_what_was_offered(make: Callable[..., Any], *, interrupted: bool) -> None:
+    """Stopped or killed at 20 s of 60: the window ends with the last request that was due, unsent ones are outside."""
     run = make(np.arange(0, 60, 0.1))
     run["outcome"][200:] = "unsent"
-    seen = window(run, duration_s=60.0, interrupted=True)
+    seen = window(run, duration_s=60.0, interrupted=interrupted)
     assert seen.end_s == pytest.approx(19.9)
 
 
