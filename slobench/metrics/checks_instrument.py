@@ -144,7 +144,7 @@ def coalescing(case: Case) -> Iterator[Finding]:
     if case.ask.stamps == "kernel":
         error = number(case.requests, "first_token_error_ns")[case.main] / 1e9
         seen_first = ~np.isnan(number(case.requests, "first_token_ns")[case.main])
-        of, what = int(seen_first.sum()), "first tokens uncertain by more than"
+        of, what = int(seen_first.sum()), "of first tokens uncertain by more than"
         share = float(np.sum(error[seen_first] > bound)) / of if of else 0.0
     else:
         share, what = _late_looks(case, bound), "of the time the event loop looked later than"
