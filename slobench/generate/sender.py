@@ -52,13 +52,17 @@ class Bodies:
 
     def take(self, row: int) -> bytes:
         """The body of a row; made now if there was no quiet moment before."""
+        body = self.give_up(row)
+        return self._make(row) if body is None else body
+
+    def give_up(self, row: int) -> bytes | None:
+        """Keep nothing for a row any more; return its body if it was made ahead."""
         self._taken[row] = 1
         body = self._ready.pop(row, None)
-        if body is None:
-            return self._make(row)
-        self._ready_bytes -= len(body)
-        if not self._working and not self._exhausted and self._ready_bytes < _READY_BYTES // 2:
-            self.work_ahead()
+        if body is not None:
+            self._ready_bytes -= len(body)
+            if not self._working and not self._exhausted and self._ready_bytes < _READY_BYTES // 2:
+                self.work_ahead()
         return body
 
     def work_ahead(self) -> None:
@@ -114,6 +118,7 @@ class Sender:
         plan, endpoint = self.plan, self._job.endpoint
         index = int(plan.index[row])
         if len(self.in_flight) >= self._job.max_in_flight:
+            self.bodies.give_up(row)
             self._drop(index, scheduled_ns)
             return
         started_ns = self._now_ns()
