@@ -1,0 +1,148 @@
+"""Against one real vLLM: what a report says is what the server's own counters and histograms say."""
+
+from __future__ import annotations
+
+import statistics
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Run, Vllm, run
+
+pytestmark = pytest.mark.smoke
+
+IN, OUT, N = 48, 16, 30
+OPEN = ("--rate", "3", "--requests", str(N), "--input-tokens", str(IN), "--output-tokens", str(OUT))
+
+
+def difference(after: dict[str, float], before: dict[str, float], name: str) -> float:
+    """How far one of the server's counters went."""
+    return after.get(name, 0.0) - before.get(name, 0.0)
+
+
+def ttft_agrees(done: Run, after: dict[str, float], before: dict[str, float], probes: int) -> None:
+    """Hold the client's mean TTFT from the send against the server's histogram, within V15's second limits.
+
+    The server counts from the request's arrival in its process, so the client can only be later.
+    """
+    count = difference(after, before, "vllm:time_to_first_token_seconds_count")
+    assert count == N + probes
+    server = difference(after, before, "vllm:time_to_first_token_seconds_sum") / count
+    client = statistics.fmean(done.column("ttft_sent_s"))
+    # Probes are in the server's mean: one fast request of N + 1 moves it by at most 1/(N + 1) of itself.
+    assert client > server * (1 - 1 / (N + 1)) - 1e-3
+    assert client - server < max(0.05, 0.25 * server)
+
+
+def all_served(done: Run) -> None:
+    """Every planned request is a row that ended well, with the planned tokens by the server's own count."""
+    assert done.code in (0, 3), done.err  # on a machine that is busy otherwise the client may call itself late
+    assert done.column("outcome") == ["ok"] * len(done.column("index"))
+    assert set(done.column("tokens_source")) == {"usage"}
+    assert set(done.column("output_tokens")) == {OUT}
+    assert set(done.column("finish_reason")) == {"length"}
+
+
+def test_open_loop_completions(vllm: Vllm, tmp_path: Path) -> None:
+    """Open loop over completions: tokens in and out equal plan, usage and the server's counters; TTFT is its own."""
+    before = vllm.counters()
+    done = run(tmp_path / "run", vllm.completions, *OPEN)
+    after = vllm.counters()
+    all_served(done)
+    assert done.column("input_tokens") == [IN] * N
+    probes = 1  # one token for two ids of prompt, to confirm the range
+    assert difference(after, before, "vllm:request_success_total") == N + probes
+    assert difference(after, before, "vllm:prompt_tokens_total") == N * IN + 2 * probes
+    assert difference(after, before, "vllm:generation_tokens_total") == N * OUT + probes
+    ttft_agrees(done, after, before, probes)
+    assert done.record["settings"]["observed"]["max_model_len"] == 2048
+    tokens = done.chunks["tokens"].to_pylist()
+    assert sum(tokens) == N * OUT  # ids were asked for: every event says how many it carries
+
+
+def test_open_loop_chat(vllm: Vllm, tmp_path: Path) -> None:
+    """Open loop over chat with text: the role-only event that comes at once is not taken for the first token."""
+    before = vllm.counters()
+    done = run(tmp_path / "run", vllm.chat, *OPEN)
+    after = vllm.counters()
+    all_served(done)
+    assert difference(after, before, "vllm:generation_tokens_total") == N * OUT
+    ttft_agrees(done, after, before, 0)
+
+
+def test_closed_loop(vllm: Vllm, tmp_path: Path) -> None:
+    """Closed loop: never more in flight than users; a user's next request starts when the last one ended."""
+    users = 3
+    load = ("--concurrency", str(users), "--requests", "18", "--input-tokens", str(IN), "--output-tokens", str(OUT))
+    done = run(tmp_path / "run", vllm.completions, *load)
+    all_served(done)
+    rows = done.requests.select(["session", "turn", "scheduled_ns", "started_ns", "end_ns"]).to_pylist()
+    edges = sorted([(row["started_ns"], 1) for row in rows] + [(row["end_ns"], -1) for row in rows])
+    in_flight, most = 0, 0
+    for _, step in edges:
+        in_flight += step
+        most = max(most, in_flight)
+    assert most == users
+    for user in range(users):
+        turns = sorted((row for row in rows if row["session"] == user), key=lambda row: row["turn"])
+        assert all(later["scheduled_ns"] >= earlier["end_ns"] for earlier, later in pairwise(turns))
+
+
+@pytest.mark.parametrize("api", ["completions", "chat"])
+def test_without_streaming(vllm: Vllm, tmp_path: Path, api: str) -> None:
+    """A reply in one piece has an E2E time and tokens, and no TTFT: null, never 0."""
+    target = vllm.chat if api == "chat" else vllm.completions
+    load = ("--rate", "4", "--requests", "8", "--input-tokens", str(IN), "--output-tokens", str(OUT))
+    done = run(tmp_path / "run", target, *load, "--set", "talk.stream=false", "--set", "talk.return_token_ids=false")
+    all_served(done)
+    assert done.column("ttft_s") == [None] * 8
+    assert all(e2e > 0 for e2e in done.column("e2e_s"))
+
+
+def test_the_other_transport(vllm: Vllm, tmp_path: Path) -> None:
+    """The second transport sees the same replies."""
+    load = ("--rate", "4", "--requests", "8", "--input-tokens", str(IN), "--output-tokens", str(OUT))
+    done = run(tmp_path / "run", vllm.completions, *load, "--set", "talk.transport=aiohttp")
+    all_served(done)
+    assert sum(done.chunks["tokens"].to_pylist()) == 8 * OUT
+
+
+def test_no_run_meets_an_earlier_ones_prompts(vllm: Vllm, tmp_path: Path) -> None:
+    """The same workload and seed twice: the server's prefix cache is not hit once, though it holds whole prompts."""
+    load = ("--rate", "4", "--requests", "6", "--input-tokens", "400", "--output-tokens", "4", "--seed", "7")
+    before = vllm.counters()
+    first, second = (run(tmp_path / name, vllm.completions, *load) for name in ("first", "second"))
+    after = vllm.counters()
+    assert first.record["plan"]["digest"] == second.record["plan"]["digest"]
+    assert first.record["nonce"] != second.record["nonce"]
+    assert difference(after, before, "vllm:prefix_cache_queries_total") >= 2 * 6 * 400
+    assert difference(after, before, "vllm:prefix_cache_hits_total") == 0
+
+
+def test_an_slo_that_is_missed(vllm: Vllm, tmp_path: Path) -> None:
+    """A missed objective ends with exit code 4, unless the client itself was too late to say (3)."""
+    load = ("--rate", "4", "--requests", "8", "--input-tokens", str(IN), "--output-tokens", str(OUT))
+    done = run(tmp_path / "run", vllm.completions, *load, "--slo", "e2e<1ms", "--slo", "attainment>=99%")
+    assert done.code in (3, 4)
+    assert set(done.column("slo_met")) == {False}
+    assert 4 in (done.json["exit"], *(done.json.get("exits", ()))) or done.code == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--input-tokens", "2040", "--output-tokens", "16"), "2048"),
+        (("--input-tokens", "16", "--output-tokens", "16", "--model", "other"), "no model 'other'"),
+        (("--input-tokens", "16", "--output-tokens", "16", "--set", "talk.token_ids=[100, 9000]"), "talk.token_ids"),
+    ],
+    ids=["too long", "no such model", "token ids"],
+)
+def test_what_the_server_cannot_do_is_refused_before_the_start(vllm, tmp_path, arguments, text) -> None:
+    """Requests that the server would clamp or refuse end the command with exit 2 before one is sent."""
+    before = vllm.counters()
+    done = run(tmp_path / "run", vllm.completions, "--rate", "2", "--requests", "4", *arguments)
+    after = vllm.counters()
+    assert done.code == 2, done.err
+    assert text in done.err
+    assert difference(after, before, "vllm:generation_tokens_total") <= 1  # the probe of token ids
