@@ -24,6 +24,7 @@ from slobench import names
 from slobench.config import engine, target, workload
 from slobench.metrics.ask import Step, Thresholds
 from slobench.records import schema
+from slobench.units import format_duration_ns
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference.md"
 BLOCK = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -89,7 +90,9 @@ def parameters(function: Callable[..., None]) -> Iterator[tuple[str, str, str, s
     for name, parameter in inspect.signature(function).parameters.items():
         hint, *extras = get_args(hints[name]) if get_origin(hints[name]) is Annotated else (hints[name],)
         info = next(each for each in extras if hasattr(each, "param_decls"))
-        spelled = [each for each in info.param_decls or () if each.startswith("-")]
+        # Inside Annotated, typer keeps the first spelling of an option where a default would stand.
+        declared = [info.default, *(info.param_decls or ())]
+        spelled = [each for each in declared if isinstance(each, str) and each.startswith("-")]
         kind = type_of(hint)
         if type(info).__name__ == "ArgumentInfo":
             flags = code(info.metavar or name.upper())
@@ -123,7 +126,7 @@ def commands() -> str:
     return "\n".join(parts)
 
 
-def value_type(entry: Mapping[str, Any], models: Mapping[str, Any]) -> str:
+def value_type(entry: Mapping[str, Any]) -> str:
     """A JSON Schema entry's type in a few words."""
     if "$ref" in entry:
         return code(entry["$ref"].rpartition("/")[2])
@@ -136,7 +139,7 @@ def value_type(entry: Mapping[str, Any], models: Mapping[str, Any]) -> str:
     if choices := entry.get("anyOf"):
         if any("ns|us|ms" in each.get("pattern", "") for each in choices):
             return "duration"
-        return " or ".join(dict.fromkeys(value_type(each, models) for each in choices))
+        return " or ".join(dict.fromkeys(value_type(each) for each in choices))
     if "prefixItems" in entry:
         return "list of " + str(len(entry["prefixItems"]))
     kind = {"integer": "whole number", "string": "text", "boolean": "true or false", "object": "mapping"}
@@ -157,27 +160,27 @@ def keys(models: tuple[tuple[str, Any], ...]) -> str:
             meaning = words.KEYS.get(f"{model.__name__}.{name}") or model.model_fields[name].description or spare
             if not meaning:
                 sys.exit(f"scripts/reference_words.py, KEYS: nothing about {model.__name__}.{name}")
-            rows.append(
-                (code(name), value_type(entry, {}), default_of(entry, name in required), " ".join(meaning.split()))
-            )
+            kind = value_type(entry)
+            default = default_of(entry, required=name in required, kind=kind)
+            rows.append((code(name), kind, default, " ".join(meaning.split())))
         parts.append(
             f"**{title}.** {inspect.getdoc(model)}\n\n{table(('key', 'value', 'default', 'meaning'), iter(rows))}"
         )
     return "\n".join(parts)
 
 
-def default_of(entry: Mapping[str, Any], required: bool) -> str:  # noqa: FBT001 (one caller)
+def default_of(entry: Mapping[str, Any], *, required: bool, kind: str) -> str:
     """A key's default as it is written in YAML."""
     if required:
         return "required"
     default = entry.get("default", "")
     if isinstance(default, Mapping):
         return "its own"
-    if default in ("", [], ()):
+    if default == "" or isinstance(default, list | tuple):
         return ""
-    return code(
-        {None: "null", True: "true", False: "false"}.get(default, default) if not isinstance(default, list) else default
-    )
+    if default is None or isinstance(default, bool):
+        return code({None: "null", True: "true", False: "false"}[default])
+    return code(format_duration_ns(default) if kind.startswith("duration") and isinstance(default, int) else default)
 
 
 def columns(kind: str, table_schema: pa.Schema) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 KEYS = {
-    "about": "One line for people; printed by nothing.",
+    "about": "A line for people.",
     "Workload.about": "Whom the traffic resembles.",
     "Workload.name": "Name in reports and in the folder's name.",
     "Workload.loop": "Open or closed loop.",
@@ -35,7 +35,7 @@ KEYS = {
     "stop_timeout": "How long the server may take to end before it is killed.",
     "Talk.api": "Which API is called.",
     "Talk.stream": "Ask for a stream; without one there is no TTFT, TTFO or TPOT.",
-    "Talk.transport": "`fast`: own sockets, kernel receive stamps; `aiohttp`: stamps in user space, needed for a proxy.",
+    "Talk.transport": "`fast`: own sockets, kernel receive stamps; `aiohttp`: user-space stamps, needed for a proxy.",
     "Talk.connection": "Keep connections in a pool, open one for each request, or keep one for each session.",
     "Talk.api_key_env": "Environment variable that holds the API key.",
     "Talk.api_key_file": "File that holds the API key.",
