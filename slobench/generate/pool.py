@@ -66,9 +66,10 @@ class Pool:
 
     def _listen(self, worker: int, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
-        for line in process.stdout:
-            values = orjson.loads(line)
-            self._events.put(WorkerEvent(worker, values.pop("event"), values))
+        with process.stdout:
+            for line in process.stdout:
+                values = orjson.loads(line)
+                self._events.put(WorkerEvent(worker, values.pop("event"), values))
         self._events.put(WorkerEvent(worker, "exited", {"code": process.wait()}))
 
     def start(self, jobs: Sequence[Job]) -> int:

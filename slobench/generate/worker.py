@@ -67,11 +67,12 @@ class Worker:
         self._counters = Counters.attach(Path(job.counters), job.worker)
         self._counters.set(Slot.PLANNED, len(plan))
         self._offered = False
-        self._done = asyncio.Event()
+        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def start(self, epoch_ns: int) -> None:
         """Set everything up for a run that starts at `epoch_ns` on CLOCK_MONOTONIC."""
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._on_fault)
         clock = RunClock(epoch_ns)
         self._clock = clock
         job = self._job
@@ -105,8 +106,12 @@ class Worker:
         self._sender.cut()
 
     async def run(self) -> None:
-        """Wait for the end, then close the books."""
-        await self._done.wait()
+        """Wait for the end, then close the books. Raises what went wrong on the sending or the receiving path."""
+        try:
+            await self._done
+        except Exception:
+            await asyncio.to_thread(self._spool.close)  # what was recorded until then is good
+            raise
         self._beats.close()
         self._load.pacer.close()
         await self._sender.transport.close()
@@ -132,6 +137,22 @@ class Worker:
             self._spool.close(_LAST_WORDS_S)
         os._exit(1)
 
+    def _on_fault(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A callback raised: nothing would call it again, and the run would wait for ever."""
+        error = context.get("exception")
+        if isinstance(error, Exception) and "callback" in context["message"]:
+            self._end(error)
+        else:
+            loop.default_exception_handler(context)
+
+    def _end(self, error: Exception | None) -> None:
+        if self._done.done():
+            return
+        if error is None:
+            self._done.set_result(None)
+        else:
+            self._done.set_exception(error)
+
     def _on_beat(self) -> None:
         due_ns = self._beat_ns
         self._health.beat(due_ns - self._clock.epoch_ns)
@@ -144,7 +165,7 @@ class Worker:
                 self._offered = True
                 say("offered")
             if not self._sender.in_flight:
-                self._done.set()
+                self._end(None)
 
 
 async def serve() -> None:
