@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import time
@@ -17,7 +18,7 @@ from slobench.config.secrets import resolve_secrets
 from slobench.config.slo import Deadline, Slo, e2e_limit_s, parse_slo
 from slobench.config.target import RemoteTarget
 from slobench.config.workload import ClosedLoop, OpenLoop, Workload
-from slobench.errors import ConfigError
+from slobench.errors import ConfigError, RecordsError
 from slobench.experiment.events import Event, Notice, Step
 from slobench.experiment.offer import Offer, OfferEnd, offer
 from slobench.generate.job import Job, Limits
@@ -88,7 +89,7 @@ def run_trial(trial: Trial, interrupts: Interrupts) -> Iterator[Event | Finished
                 "the plan is empty: no request falls within the duration\n"
                 "  expected  a longer duration, a higher rate, or --requests N"
             )
-        plan.save(spool / "plan.arrow")
+        _save(plan, spool / "plan.arrow")
         for note in trial.notes:
             yield Notice(note)
         run = _first_run_json(trial, plan, workers)
@@ -117,6 +118,15 @@ def run_trial(trial: Trial, interrupts: Interrupts) -> Iterator[Event | Finished
         yield from _close_books(folder, run, ended, pool, failure)
         yield Step("stopping the target")
     yield Finished(folder, ended.interrupted, failure)
+
+
+def _save(plan: Plan, path: Path) -> None:
+    try:
+        plan.save(path)
+    except OSError as error:
+        raise RecordsError(
+            f"cannot write {path}: {os.strerror(error.errno or 0)}\n  expected  --out DIR on a disk with room"
+        ) from None
 
 
 def _close_books(

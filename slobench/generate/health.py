@@ -16,8 +16,8 @@ from slobench.records.schema import WORKER_METRICS
 from slobench.records.spool import SpoolWriter
 
 BEAT_NS = 5_000_000
-_BEATS_PER_COUNT = 20  # counters every 0.1 s
-_BEATS_PER_SAMPLE = 200  # the rest every second
+_COUNT_NS = 100_000_000
+_SAMPLE_NS = 1_000_000_000
 _CODE = {name: code for code, name in enumerate(WORKER_METRICS)}
 
 
@@ -37,7 +37,7 @@ class Health:
         self._counters = counters
         self._reads = reads
         self._in_flight = in_flight
-        self._beats = 0
+        self._next_count_ns = self._next_sample_ns = 0
         self._gc_began_ns = 0
         self._steal = _host_cpu()
         gc.callbacks.append(self._on_gc)
@@ -46,10 +46,12 @@ class Health:
         """One heartbeat that was due at `due_ns` on the run's clock."""
         now_ns = self._now_ns()
         self._add("heartbeat_overshoot_ns", now_ns - due_ns, now_ns)
-        self._beats += 1
-        if self._beats % _BEATS_PER_COUNT == 0:
+        # By the clock: where a busy machine swallows beats, counting them would put the flush off.
+        if now_ns >= self._next_count_ns:
+            self._next_count_ns = now_ns - now_ns % _COUNT_NS + _COUNT_NS
             self.count(now_ns)
-        if self._beats % _BEATS_PER_SAMPLE == 0:
+        if now_ns >= self._next_sample_ns:
+            self._next_sample_ns = now_ns - now_ns % _SAMPLE_NS + _SAMPLE_NS
             self.sample(now_ns)
             self._spool.flush()
 

@@ -99,8 +99,13 @@ class MockServer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._loop.call_soon_threadsafe(self.closing.set)
-        self._thread.join(30)
+        self.close()
+
+    def close(self) -> None:
+        """Stop listening and reset every connection; once is enough."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self.closing.set)
+            self._thread.join(30)
 
     def _serve(self, ready: threading.Event) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
