@@ -96,9 +96,10 @@ class FastTransport:
             return
         while connection.pending and connection.exchange is exchange:
             self._decode_one(connection)
-        if connection.exchange is exchange:
+        current = self._by_index.get(exchange.index)  # another one, where what was decoded led to a reconnect
+        if current is not None and current.exchange is exchange:
             exchange.reply.finish(Ended.ABORTED)
-            self._finish(connection, outcome, "", self._now_ns())
+            self._finish(current, outcome, "", self._now_ns())
 
     async def close(self) -> None:
         """Cut what is open and close every connection."""

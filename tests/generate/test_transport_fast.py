@@ -1,0 +1,58 @@
+"""The default transport where its parts meet: an abort while a reply's end waits to be decoded."""
+
+from __future__ import annotations
+
+import asyncio
+
+import uvloop
+
+from slobench.clock import MonotonicClock
+from slobench.generate.exchange import Exchange, ReadCounters
+from slobench.generate.pacer import NEVER
+from slobench.generate.transport_fast import FastTransport
+from slobench.names import Outcome
+from slobench.wire.endpoint import Endpoint
+from slobench.wire.reply import Reply
+from tests.generate.mock_server import MockServer, Seen
+from tests.generate.rig import Rows
+
+
+async def once_then_close(_server: MockServer, seen: Seen) -> int:
+    """Answer a connection's first request; close it on the second, as a server does whose keep-alive ran out."""
+    return 0 if seen.index else 200
+
+
+def test_a_cut_ends_a_request_that_is_about_to_be_sent_again() -> None:
+    """The close of a pooled connection waits to be decoded when the cut comes: it ends as `cut`, once, right then."""
+    ended: list[Exchange] = []
+    clock = MonotonicClock()
+
+    def exchange(index: int) -> Exchange:
+        reply = Reply(index=index, api="completions", stream=True, due_tokens=None, chunks=Rows())  # type: ignore[arg-type]
+        now_ns = clock.now_ns()
+        return Exchange(index, index, now_ns, now_ns, b'{"prompt":[1],"max_tokens":2}', reply)
+
+    async def main(url: str) -> None:
+        endpoint = Endpoint(url=url, model="tiny")
+        transport = FastTransport(endpoint, clock, ended.append, "test", ReadCounters())
+        await transport.open()
+        transport.start(exchange(0))
+        while not ended:  # noqa: ASYNC110 (on_end is a plain callback)
+            await asyncio.sleep(0.001)
+        transport.next_send_ns = clock.now_ns()  # a send is due: decoding is put off
+        second = exchange(1)
+        transport.start(second)
+        (connection,) = transport._by_fd.values()
+        while not connection.pending:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        transport.abort(second, Outcome.CUT)
+        assert [(each.index, each.outcome) for each in ended] == [(0, Outcome.OK), (1, Outcome.CUT)]
+        assert second.reconnects == 1
+        transport.next_send_ns = NEVER
+        await asyncio.sleep(0.05)
+        assert len(ended) == 2
+        assert not transport._by_index
+        await transport.close()
+
+    with MockServer(once_then_close) as server, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(asyncio.wait_for(main(server.url), 30))
