@@ -45,6 +45,7 @@ class Order:
     stop_s: float = 20.0
     stdin_line: str | None = None  # written to the server's stdin, which then stays open while it may run
     first_line: bool = False  # report the first line of its stdout
+    nice: int = 0  # how far it yields to others
     parent: int | None = None  # die with this process; None: only the pipe tells
 
 
@@ -129,6 +130,11 @@ class Guard:
             for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
             prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if order.nice:
+                os.nice(order.nice)
+                # Under autogroups a session is scheduled as one: only the group's own nice value counts outside it.
+                with contextlib.suppress(OSError):
+                    Path("/proc/self/autogroup").write_text(str(order.nice))
 
         server = subprocess.Popen(
             order.argv,

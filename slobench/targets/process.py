@@ -21,6 +21,9 @@ from slobench.targets.guard import Order, marked, send
 from slobench.targets.shm import SegmentWatch
 
 LOG_BYTES = 2**20  # of a log's end, to look for a cause in: an access log grows without bound
+YIELDS = 10
+"""Nice value of a real server beside the generator. On two cores vLLM's spinning processes starve a client of
+their own priority for seconds (send lag p99 0.4-2.1 s; so 1-5 ms); with cores to spare it changes nothing."""
 _TAIL_BYTES = 64 * 1024
 _CLEAN_UP_S = 45.0  # more than the guard takes after the stop time: leftovers 3 s, KILL 30 s
 
@@ -35,6 +38,7 @@ class Command:
     stop_ns: int = 20 * 10**9
     stdin_line: str | None = None
     first_line: bool = False
+    nice: int = 0
 
 
 class GuardedServer:
@@ -161,6 +165,7 @@ def _order(command: Command, mark: str) -> Order:
         stop_s=command.stop_ns / 1e9,
         stdin_line=command.stdin_line,
         first_line=command.first_line,
+        nice=command.nice,
         # The death signal follows the thread that started the guard: only the main one lasts as long as we do.
         parent=os.getpid() if threading.current_thread() is threading.main_thread() else None,
     )

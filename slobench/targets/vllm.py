@@ -13,7 +13,7 @@ from slobench.errors import ConfigError
 from slobench.targets.base import Launch, RunningTarget, endpoint, questions
 from slobench.targets.http import Server
 from slobench.targets.probe import probe
-from slobench.targets.process import Command, GuardedServer
+from slobench.targets.process import YIELDS, Command, GuardedServer
 from slobench.targets.ready import HOST, Readiness, asked, located, port, started
 
 _OURS = {"host": "always 127.0.0.1", "port": "`port`", "model": "`serve`"}
@@ -38,7 +38,7 @@ def start_vllm(target: VllmTarget, launch: Launch) -> RunningTarget:
     argv = [str(binary), *arguments(target, number)]
     url = f"http://{HOST}:{number}"
     ask = questions(target.talk, url, launch.headers)
-    command = Command(argv, _environ(target, binary), launch.log, target.stop_timeout)
+    command = Command(argv, _environ(target, binary), launch.log, target.stop_timeout, nice=YIELDS)
     server = started(command, Readiness("vLLM", "/health", target.ready_timeout), ask, launch)
     probed = asked(server, "vLLM", lambda: probe(ask, target.talk, own=True))
     observed = {
@@ -47,6 +47,7 @@ def start_vllm(target: VllmTarget, launch: Launch) -> RunningTarget:
         "requested": dict(target.args),
         "settings": asked(server, "vLLM", lambda: _settings(server, ask)),
         "pid": server.pid,
+        "nice": YIELDS,
         "log": launch.log.name,
     }
     return RunningTarget(endpoint(target.talk, probed.found, launch), observed, server)

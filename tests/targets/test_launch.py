@@ -70,6 +70,20 @@ def test_vllm_is_started_with_the_arguments_that_were_asked(env, tmp_path):
     assert not marked(running.server.mark)
 
 
+def test_a_real_server_yields_to_the_generator(env, tmp_path):
+    """A server beside the generator runs at a lower priority, and run.json says so; the simulated engine does not."""
+    running = start(vllm(env), log=tmp_path / "vllm.log")
+    try:
+        assert os.getpriority(os.PRIO_PROCESS, running.pid) == running.observed["nice"] > 0
+    finally:
+        running.stop()
+    simulated = start(load_target("sim").value, log=tmp_path / "sim.log")
+    try:
+        assert os.getpriority(os.PRIO_PROCESS, simulated.pid) == os.getpriority(os.PRIO_PROCESS, 0)
+    finally:
+        simulated.stop()
+
+
 def test_a_death_during_the_run_is_explained(env, tmp_path):
     """A killed server is seen as dead, with the signal, the advice and the end of its log."""
     running = start(vllm(env), log=tmp_path / "server.log")
