@@ -68,8 +68,9 @@ class Pool:
         assert process.stdout is not None
         with process.stdout:
             for line in process.stdout:
-                values = orjson.loads(line)
-                self._events.put(WorkerEvent(worker, values.pop("event"), values))
+                with suppress(orjson.JSONDecodeError, KeyError):  # half a line of a killed worker, a library's chatter
+                    values = orjson.loads(line)
+                    self._events.put(WorkerEvent(worker, values.pop("event"), values))
         self._events.put(WorkerEvent(worker, "exited", {"code": process.wait()}))
 
     def start(self, jobs: Sequence[Job]) -> int:

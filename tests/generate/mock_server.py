@@ -74,6 +74,20 @@ def once_there_are(n: int) -> Answer:
     return answer
 
 
+def one_at_a_time(service_s: float) -> Answer:
+    """One permit: a reply takes as long once it is its turn, first come, first served."""
+    permits: list[asyncio.Lock] = []
+
+    async def answer(_server: MockServer, _seen: Seen) -> int:
+        if not permits:
+            permits.append(asyncio.Lock())
+        async with permits[0]:
+            await asyncio.sleep(service_s)
+        return 200
+
+    return answer
+
+
 @dataclass(eq=False)
 class MockServer:
     """Serves until the block ends. `seen` grows by a request; read it once the requests have ended."""

@@ -22,7 +22,7 @@ from slobench.records.counters import Counters, Slot
 from slobench.stats.arrivals import counts, dispersion, ks_distance
 from slobench.wire.endpoint import Endpoint
 from tests.generate.generating import Generated, closed_workload, generate, open_workload
-from tests.generate.mock_server import MockServer, after, at_once, never, once_there_are
+from tests.generate.mock_server import MockServer, after, at_once, never, once_there_are, one_at_a_time
 from tests.generate.rig import job_of
 
 WORKERS = (1, 2, 4)
@@ -121,6 +121,29 @@ def test_t28_a_burst_has_all_its_sockets_open_before_any_reply(tmp_path: Path) -
     assert len({seen.connection for seen in server.seen}) == 150
     assert set(run.requests["outcome"].tolist()) == {Outcome.OK}
     assert run.requests["connection_new"].all()
+
+
+def test_t21_a_single_permit_at_the_server_is_in_every_scheduled_latency(tmp_path: Path) -> None:
+    """A service of D, one at a time, arrivals each g < D: request k has taken D (k + 1) - g k at least, all ours sent.
+
+    The server's log shows that a service itself took no longer: what is above it is the queue, which an open loop
+    must show and a client that waits for a permit hides.
+    """
+    service_s, gap_s, n = 0.1, 0.02, 16
+    with MockServer(one_at_a_time(service_s)) as server:
+        workload = open_workload({"process": "constant", "rate": 1 / gap_s}, n)
+        rows = generate(tmp_path, workload, server.url, workers=2).requests
+    assert set(rows["outcome"].tolist()) == {Outcome.OK}
+    k = np.arange(n)
+    queue_s = service_s * (k + 1) - gap_s * k
+    scheduled_s = np.sort((rows["last_token_ns"] - rows["scheduled_ns"]) / 1e9)
+    # An event loop may wake up to its clock's resolution early, here taken as 1 ms, each service.
+    assert (scheduled_s >= np.sort(queue_s) - 0.001 * (k + 1)).all()
+    done = sorted(server.seen, key=lambda seen: seen.replied_ns)
+    services_s = [(then.replied_ns - before.replied_ns) / 1e9 for before, then in pairwise(done)]
+    assert scheduled_s[-1] > 4 * np.median(services_s)  # (D 16 - g 15) / D = 13 services
+    first_end_ns = rows["end_ns"].min()
+    assert (rows["started_ns"] < first_end_ns).sum() > 1  # they left while the first was still being served
 
 
 @pytest.mark.parametrize("think_ms", [0, 5])
