@@ -36,6 +36,7 @@ SCHEMA = 1
 _OURS = ("run.json", "plan.parquet", "requests.parquet", "chunks.parquet", "telemetry.parquet", "server.log",
          "report.html", "report.md", "server-requests.csv", "spool", "repeats.json")  # fmt: skip
 _RESERVED_FDS = 64
+_LEAST_STOP = 1000  # requests in flight that a worker may have before another worker is worth splitting the stop
 _LOCAL = ("://127.", "://localhost", "://[::1]")
 
 
@@ -78,7 +79,7 @@ def run_trial(trial: Trial, interrupts: Interrupts) -> Iterator[Event | Finished
     headers = resolve_secrets(target.talk)
     spool = folder / "spool"
     with ExitStack() as stack:
-        workers = trial.workers or default_workers(local_target=_is_local(target))
+        workers = trial.workers or _workers(workload, default_workers(local_target=_is_local(target)))
         closed = isinstance(workload.loop, ClosedLoop)
         fd_limit = raise_fd_limit(workload.loop.users if isinstance(workload.loop, ClosedLoop) else 0)
         pool = Pool(workers, spool)  # they import while the target starts
@@ -127,6 +128,17 @@ def _save(plan: Plan, path: Path) -> None:
         raise RecordsError(
             f"cannot write {path}: {os.strerror(error.errno or 0)}\n  expected  --out DIR on a disk with room"
         ) from None
+
+
+def _workers(workload: Workload, free: int) -> int:
+    """As many as are free, but no more than have something to do.
+
+    A low safety stop stays whole: split over workers, one would drop at its share while another has room.
+    """
+    loop = workload.loop
+    if isinstance(loop, ClosedLoop):
+        return min(free, loop.users)
+    return min(free, max(1, loop.max_in_flight // _LEAST_STOP))
 
 
 def _close_books(

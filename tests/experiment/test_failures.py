@@ -17,7 +17,9 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
+from slobench.errors import RecordsError
 from slobench.names import Exit
+from slobench.records.counters import Counters, Slot
 from tests.experiment.running import WORKER, report, running, until, zeros
 from tests.generate.mock_server import MockServer, after, at_once, never, with_status
 
@@ -214,6 +216,32 @@ def test_a_server_that_goes_away_mid_run_is_reported(tmp_path: Path) -> None:
     assert code in (Exit.INVALID, Exit.OK)  # errors are the server's side: a result, unless our own checks fail
     errors = {e for e, o in zip(rows["error"], rows["outcome"], strict=True) if o == "connection"}
     assert any("ECONNREFUSED" in error for error in errors)
+
+
+def test_a_server_of_ours_that_is_killed_mid_run_is_the_target_s_failure(tmp_path: Path) -> None:
+    """SIGKILL of the embedded server: replies in flight `connection`, the rest unsent, exit 6, no process left."""
+    words = ("--input-tokens", "8", "--output-tokens", "64", "--workers", "1", "--json")
+    with running(tmp_path / "r", "--rate", "40", "--duration", "10m", "--target", "sim", *words) as run:
+        live = run.folder / "spool" / "counters.bin"
+        until(lambda: live.exists() and ended(live) >= 20, "20 replies")
+        servers = [each for each in run.children("slobench.engine.server") if not each.children()]
+        servers[0].kill()
+        assert run.end() == Exit.TARGET
+        assert not run.children()
+    outcomes = Counter(run.rows()["outcome"])
+    assert outcomes.keys() == {"ok", "connection", "unsent"}
+    how = run.run_json()["run"]
+    assert (how["stop"], how["target_died"]) == ("target died", True)
+    assert "the server ended during the run" in run.err.read_text()
+
+
+def ended(live: Path) -> int:
+    """Replies so far, by the live counters."""
+    try:
+        with Counters.open(live) as counters:
+            return counters.snapshot().total(Slot.ENDED)
+    except RecordsError:  # it is being made
+        return 0
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ def test_t25_sent_gaps_follow_the_plan(poisson: dict[int, tuple[Generated, MockS
     assert windows[1] / windows[0] == pytest.approx(1, abs=0.2)  # V18's limit
 
 
-@pytest.mark.parametrize(("users", "workers"), [(7, 3), (4, 2), (1, 1)])
+@pytest.mark.parametrize(("users", "workers"), [(7, 3), (4, 2), (1, 1), (2, 3)])
 def test_t27_the_server_sees_as_many_at_once_as_there_are_users(tmp_path: Path, users: int, workers: int) -> None:
     """C users over W workers, C not divisible by W included: the server meets C at once, and never more."""
     with MockServer(once_there_are(users)) as server:
