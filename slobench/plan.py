@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -136,10 +137,19 @@ class Plan:
         return Plan(class_names=self.class_names, **picked)  # type: ignore[arg-type]  # as in the fields
 
     def save(self, path: Path) -> None:
-        """Write as an Arrow IPC file, uncompressed so that every worker maps the same pages."""
+        """Write as an Arrow IPC file, uncompressed so that every worker maps the same pages.
+
+        Raises RecordsError where the disk refuses.
+        """
         table = self.to_arrow()
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table)
+        try:
+            with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+                writer.write_table(table)
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise RecordsError(
+                f"cannot write {path}: {reason}\n  expected  a folder that exists, on a disk with room"
+            ) from None
 
     @classmethod
     def load(cls, path: Path) -> Plan:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 import time
@@ -18,7 +17,7 @@ from slobench.config.secrets import resolve_secrets
 from slobench.config.slo import Deadline, Slo, e2e_limit_s, parse_slo
 from slobench.config.target import RemoteTarget
 from slobench.config.workload import ClosedLoop, OpenLoop, Workload
-from slobench.errors import ConfigError, RecordsError
+from slobench.errors import ConfigError
 from slobench.experiment.events import Event, Notice, Step
 from slobench.experiment.offer import Offer, OfferEnd, offer
 from slobench.generate.job import Job, Limits
@@ -27,7 +26,7 @@ from slobench.metrics.ask import Thresholds
 from slobench.plan import Plan, build_plan, refuse_too_long
 from slobench.records import counters as live
 from slobench.records import provenance
-from slobench.records.store import write_run_json
+from slobench.records.store import read_run_json, write_run_json
 from slobench.targets.base import RunningTarget
 from slobench.targets.launch import start
 from slobench.wire.endpoint import Endpoint
@@ -79,6 +78,7 @@ def run_trial(trial: Trial, interrupts: Interrupts) -> Iterator[Event | Finished
     headers = resolve_secrets(target.talk)
     spool = folder / "spool"
     with ExitStack() as stack:
+        stack.callback(_forget_unless_begun, folder)
         workers = trial.workers or _workers(workload, default_workers(local_target=_is_local(target)))
         closed = isinstance(workload.loop, ClosedLoop)
         fd_limit = raise_fd_limit(workload.loop.users if isinstance(workload.loop, ClosedLoop) else 0)
@@ -90,7 +90,7 @@ def run_trial(trial: Trial, interrupts: Interrupts) -> Iterator[Event | Finished
                 "the plan is empty: no request falls within the duration\n"
                 "  expected  a longer duration, a higher rate, or --requests N"
             )
-        _save(plan, spool / "plan.arrow")
+        plan.save(spool / "plan.arrow")
         for note in trial.notes:
             yield Notice(note)
         run = _first_run_json(trial, plan, workers)
@@ -121,15 +121,6 @@ def run_trial(trial: Trial, interrupts: Interrupts) -> Iterator[Event | Finished
     yield Finished(folder, ended.interrupted, failure)
 
 
-def _save(plan: Plan, path: Path) -> None:
-    try:
-        plan.save(path)
-    except OSError as error:
-        raise RecordsError(
-            f"cannot write {path}: {os.strerror(error.errno or 0)}\n  expected  --out DIR on a disk with room"
-        ) from None
-
-
 def _workers(workload: Workload, free: int) -> int:
     """As many as are free, but no more than have something to do.
 
@@ -139,6 +130,13 @@ def _workers(workload: Workload, free: int) -> int:
     if isinstance(loop, ClosedLoop):
         return min(free, loop.users)
     return min(free, max(1, loop.max_in_flight // _LEAST_STOP))
+
+
+def _forget_unless_begun(folder: Path) -> None:
+    """Leave nothing but the server's log where no load was offered: the mended command can use the same folder."""
+    if "start_ns" not in (read_run_json(folder).get("clock") or {} if (folder / "run.json").exists() else {}):
+        shutil.rmtree(folder / "spool", ignore_errors=True)
+        (folder / "run.json").unlink(missing_ok=True)
 
 
 def _close_books(
@@ -169,7 +167,7 @@ def prepare_folder(folder: Path, *, force: bool) -> None:
     """Make the results folder; ConfigError where it holds something and `force` is not given."""
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file\n  expected  a folder that is empty or does not exist")
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(path.name != "server.log" for path in folder.iterdir()):
         if not force:
             raise ConfigError(
                 f"{folder} is not empty\n  expected  another --out, or --force to replace the run that is in it"

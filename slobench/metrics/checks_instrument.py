@@ -43,7 +43,14 @@ def delivery(case: Case) -> Iterator[Finding]:
     requests = case.requests
     due = requests["outcome"] != Outcome.UNSENT.value
     planned = int(due.sum())
+    if not len(due):
+        return
     if not planned:
+        yield V02.past(
+            f"none of {len(due)} planned requests was sent",
+            "99 %",
+            "nothing was offered: the target did not start, or the run was ended before the first arrival",
+        )
         return
     dropped = int(outcome_in(requests, {Outcome.DROPPED}).sum())
     lost = int(outcome_in(requests, {Outcome.LOST}).sum())

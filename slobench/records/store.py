@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from slobench.errors import RecordsError
+from slobench.errors import RecordsError, UsageError
 from slobench.names import CHANNELS
 from slobench.records.arrow import arrow_array, floats, integers, text_array, text_values
 from slobench.records.assemble import assemble
@@ -134,7 +134,7 @@ def read_run_json(folder: Path) -> dict[str, Any]:
     try:
         run = orjson.loads(path.read_bytes())
     except FileNotFoundError as error:
-        raise RecordsError(
+        raise UsageError(
             f"no run in {folder}\n  expected  a folder that `slobench run` wrote, with run.json"
         ) from error
     except OSError as error:

@@ -14,7 +14,7 @@ from rich.text import Text
 from slobench.metrics.summary import Finding, Summary
 from slobench.names import Exit
 from slobench.report import context, words
-from slobench.report.outcomes import error_table, outcome_counts
+from slobench.report.outcomes import error_table, outcome_words
 from slobench.report.tables import (
     Cell,
     Table,
@@ -180,7 +180,7 @@ def _print_load(view: RunView, console: Console) -> None:
     if by_class:
         console.print()
         console.print(Padding(_grid(by_class, console), (0, 0, 0, 2)))
-    outcomes = " · ".join(f"{outcome} {words.count(n)}" for outcome, n in outcome_counts(view))
+    outcomes = outcome_words(view, " · ")
     _notes((f"whole run: planned {words.count(load.planned)}, sent {words.count(load.sent)}; {outcomes}",), console)
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from slobench.report import context, words
-from slobench.report.outcomes import error_table, outcome_counts
+from slobench.report.outcomes import error_table, outcome_words
 from slobench.report.tables import (
     Cell,
     Table,
@@ -67,7 +67,7 @@ def _lines(view: RunView) -> Iterator[str]:
         by_class = class_load_table(view)
         if by_class:
             yield from _table(by_class)
-        outcomes = ", ".join(f"{outcome} {words.count(n)}" for outcome, n in outcome_counts(view))
+        outcomes = outcome_words(view, ", ")
         yield escape(f"Whole run: planned {words.count(load.planned)}, sent {words.count(load.sent)}; {outcomes}.")
         yield ""
     errors = error_table(view, most=MOST_ERRORS)

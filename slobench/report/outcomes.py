@@ -45,3 +45,13 @@ def outcome_counts(view: RunView) -> tuple[tuple[str, int], ...]:
     counts = dict(view.summary.outcomes.get(view.total, {}))
     rest = sorted((item for item in counts.items() if item[0] != Outcome.OK and item[1]), key=lambda item: -item[1])
     return ((Outcome.OK.value, counts.get(Outcome.OK, 0)), *rest)
+
+
+def outcome_words(view: RunView, separator: str) -> str:
+    """`ok 1,617 · unsent 760 (spare, for a longer drain)`: all outcomes on one line."""
+    how = view.run.get("run") or {}
+    spare = how.get("by") == "duration" and how.get("stop") == "complete"
+    return separator.join(
+        f"{outcome} {words.count(n)}" + (" (spare, for a longer drain)" if spare and outcome == Outcome.UNSENT else "")
+        for outcome, n in outcome_counts(view)
+    )

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from slobench.errors import RecordsError
+from slobench.errors import RecordsError, SlobenchError
 from slobench.names import CHANNELS, OUTCOMES, Channel, Outcome, Phase, TokensSource
 from slobench.records import store
 from slobench.records.schema import CHUNKS, DERIVED, NULL, PLAN, REQUESTS, SPOOL_REQUESTS, VERSION, Records
@@ -364,7 +364,7 @@ def test_tables_of_an_earlier_version_are_read_with_nulls(tmp_path: Path) -> Non
 def test_tables_that_cannot_be_understood_are_refused(tmp_path: Path, metadata: dict[str, str], words: str) -> None:
     """A later schema version and a foreign file are errors that say so."""
     pq.write_table(pa.table({"index": [1]}).replace_schema_metadata(metadata), tmp_path / "requests.parquet")
-    with pytest.raises(RecordsError, match=f"(?s){words}"):
+    with pytest.raises(SlobenchError, match=f"(?s){words}"):
         load(tmp_path)
 
 

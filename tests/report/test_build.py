@@ -9,7 +9,7 @@ import typer
 
 from slobench.cli import report as cli
 from slobench.config.workload import Workload
-from slobench.errors import ConfigError, RecordsError
+from slobench.errors import ConfigError, UsageError
 from slobench.names import OUTCOMES, Outcome
 from slobench.plan import Plan, build_plan
 from slobench.records.schema import NULL, SPOOL_REQUESTS
@@ -142,7 +142,7 @@ def test_other_limits_change_the_verdict_not_the_files(tmp_path: Path) -> None:
 
 def test_a_folder_without_a_run_is_a_readable_error(tmp_path: Path) -> None:
     """No run.json: the error names the folder and what was expected."""
-    with pytest.raises(RecordsError, match="expected"):
+    with pytest.raises(UsageError, match="expected"):
         build_report(tmp_path / "nothing")
 
 
