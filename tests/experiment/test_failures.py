@@ -49,6 +49,17 @@ def test_one_interrupt_drains_and_reports(tmp_path: Path) -> None:
         assert not run.children()
 
 
+def test_an_interrupt_while_all_is_being_started_ends_at_once(tmp_path: Path) -> None:
+    """SIGINT when there are workers and nothing was offered yet: exit 130, no traceback, no process left."""
+    with running(tmp_path / "r", "--rate", "40", "--duration", "10m", "--target", "sim", *SHORT) as run:
+        until(lambda: len(run.children(WORKER)) == 2, "the workers")
+        started = run.children()
+        run.process.send_signal(signal.SIGINT)
+        assert run.end() == Exit.INTERRUPTED
+        until(lambda: not any(map(alive, [*started, *run.children()])), "the end of every process")
+    assert "Traceback" not in run.err.read_text()
+
+
 def test_two_interrupts_cut(tmp_path: Path) -> None:
     """SIGINT twice: what is in flight is ended as `cut`, which is neither good nor an error; exit 130."""
     with (
@@ -110,7 +121,7 @@ def test_t46_a_killed_worker_makes_the_run_invalid(tmp_path: Path) -> None:
     """SIGKILL of one of two workers: its rows are `lost` and counted, the other's are ok, the verdict is INVALID."""
     with (
         MockServer(after(0.3)) as server,
-        running(tmp_path / "r", "--rate", "40", "--requests", "160", "--target", server.url, *SHORT) as run,
+        running(tmp_path / "r", "--rate", "50", "--requests", "110", "--target", server.url, *SHORT) as run,
     ):
         until(lambda: len(server.seen) >= 20, "20 requests")
         victim = run.children(WORKER)[0]
@@ -204,15 +215,15 @@ def test_a_server_that_goes_away_mid_run_is_reported(tmp_path: Path) -> None:
     """From then on the port is closed: `connection`, every row of the plan accounted for."""
     with (
         MockServer(after(0.05)) as server,
-        running(tmp_path / "r", "--rate", "60", "--requests", "240", "--target", server.url, *SHORT) as run,
+        running(tmp_path / "r", "--rate", "60", "--requests", "150", "--target", server.url, *SHORT) as run,
     ):
-        until(lambda: len(server.seen) >= 60, "60 requests")
+        until(lambda: len(server.seen) >= 50, "50 requests")
         server.close()
         code = run.end()
     rows = run.rows()
     outcomes = Counter(rows["outcome"])
     assert outcomes.keys() == {"ok", "connection"}
-    assert sum(outcomes.values()) == 240
+    assert sum(outcomes.values()) == 150
     assert code in (Exit.INVALID, Exit.OK)  # errors are the server's side: a result, unless our own checks fail
     errors = {e for e, o in zip(rows["error"], rows["outcome"], strict=True) if o == "connection"}
     assert any("ECONNREFUSED" in error for error in errors)
