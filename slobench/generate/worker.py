@@ -138,9 +138,10 @@ class Worker:
         os._exit(1)
 
     def _on_fault(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """A callback raised: nothing would call it again, and the run would wait for ever."""
+        """A callback or a task raised: nothing would go on in its place, and the run would wait for ever."""
         error = context.get("exception")
-        if isinstance(error, Exception) and "callback" in context["message"]:
+        ours = "Exception in callback" in context["message"] or "never retrieved" in context["message"]
+        if isinstance(error, Exception) and ours:
             self._end(error)
         else:
             loop.default_exception_handler(context)

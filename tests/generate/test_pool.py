@@ -7,6 +7,7 @@ import signal
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import psutil
@@ -267,12 +268,14 @@ def test_a_worker_that_cannot_do_its_job_is_an_error_with_its_reason(tmp_path: P
     assert not any(psutil.pid_exists(pid) for pid in pool.pids)
 
 
-def test_a_fault_in_a_callback_ends_the_worker(tmp_path: Path) -> None:
-    """An error in a callback is heard, what was recorded is kept, and the run ends: it does not wait for ever."""
+@pytest.mark.parametrize("transport", ["fast", "aiohttp"])
+def test_a_fault_in_a_callback_or_a_task_ends_the_worker(tmp_path: Path, transport: Literal["fast", "aiohttp"]) -> None:
+    """An error where nobody awaits it is heard, what was recorded is kept, and the run ends: it does not wait for ever."""
     with MockServer(at_once) as server:
         workload = open_workload({"process": "constant", "rate": 100}, 50)
         nonsense = {"chat": [("ttft", "a limit that is no number", 0.0)]}
-        run = generate(tmp_path, workload, server.url, workers=1, limits=nonsense)
+        endpoint = Endpoint(url=server.url, model="tiny", transport=transport)
+        run = generate(tmp_path, workload, server.url, workers=1, limits=nonsense, endpoint=endpoint)
     assert run.pool.ended == {}
     assert "TypeError" in run.pool.lost[0]
     assert run.requests["outcome"][0] == Outcome.OK  # it ended, was recorded, and then judged
