@@ -364,7 +364,7 @@ def test_tables_of_an_earlier_version_are_read_with_nulls(tmp_path: Path) -> Non
 def test_tables_that_cannot_be_understood_are_refused(tmp_path: Path, metadata: dict[str, str], words: str) -> None:
     """A later schema version and a foreign file are errors that say so."""
     pq.write_table(pa.table({"index": [1]}).replace_schema_metadata(metadata), tmp_path / "requests.parquet")
-    with pytest.raises(SlobenchError, match=f"(?s){words}"):
+    with pytest.raises(RecordsError, match=f"(?s){words}"):
         load(tmp_path)
 
 
@@ -451,7 +451,7 @@ def test_a_run_json_that_cannot_be_read_is_a_readable_error(tmp_path: Path, cont
     """Missing, empty, cut, binary, foreign and later files each say what was expected."""
     if content is not None:
         (tmp_path / "run.json").write_bytes(content)
-    with pytest.raises(RecordsError, match=words):
+    with pytest.raises(SlobenchError, match=words):
         read_run_json(tmp_path)
 
 
