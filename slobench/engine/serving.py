@@ -10,7 +10,7 @@ from typing import TextIO
 from slobench.engine.exposition import ServerMetrics, Times
 from slobench.engine.model import EngineCore, Request, State, Step
 from slobench.engine.reply import Reply
-from slobench.engine.timer import StepTimer
+from slobench.pacer import make_pacer
 
 
 @dataclass(slots=True, eq=False)
@@ -37,7 +37,7 @@ class Serving:
     ) -> None:
         self._core = core
         self._metrics = metrics
-        self._timer = StepTimer(loop, self._step_ends)
+        self._timer = make_pacer(loop, self._step_ends)
         self._log = log
         self._step: Step | None = None
         self._end_ns = 0

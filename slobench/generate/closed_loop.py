@@ -6,8 +6,8 @@ import heapq
 
 from slobench.clock import Clock
 from slobench.generate.exchange import Exchange
-from slobench.generate.pacer import NEVER, Pacer
 from slobench.generate.sender import SENDS_PER_PASS, Sender
+from slobench.pacer import NEVER, Pacer
 
 
 class ClosedLoop:

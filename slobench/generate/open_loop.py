@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from slobench.clock import Clock
 from slobench.generate.exchange import Exchange
-from slobench.generate.pacer import NEVER, Pacer
 from slobench.generate.sender import SENDS_PER_PASS, Sender
+from slobench.pacer import NEVER, Pacer
 
 
 class OpenLoop:

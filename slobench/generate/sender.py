@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from slobench.clock import Clock
 from slobench.generate.exchange import Exchange, Transport
 from slobench.generate.job import Job
-from slobench.generate.pacer import NEVER
 from slobench.names import OUTCOMES, Outcome
+from slobench.pacer import NEVER
 from slobench.plan import Plan
 from slobench.records.counters import Hist, Slot, WorkerCounters
 from slobench.records.schema import NULL

@@ -17,9 +17,9 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from slobench.clock import Clock
 from slobench.errors import UsageError
 from slobench.generate.exchange import Exchange, OnEnd, ReadCounters
-from slobench.generate.pacer import NEVER
 from slobench.generate.tls import tls_context
 from slobench.names import NULL, Outcome
+from slobench.pacer import NEVER
 from slobench.wire.endpoint import Endpoint, request_headers, request_path
 from slobench.wire.openai import clip
 from slobench.wire.outcome import Ended

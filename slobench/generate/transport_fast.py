@@ -13,10 +13,10 @@ from slobench.clock import Clock
 from slobench.errors import UsageError
 from slobench.generate.connection import Address, Connection
 from slobench.generate.exchange import Exchange, OnEnd, ReadCounters
-from slobench.generate.pacer import NEVER
 from slobench.generate.stamps import Receiver
 from slobench.generate.tls import TlsCodec, tls_context
 from slobench.names import Outcome
+from slobench.pacer import NEVER
 from slobench.records.schema import NULL
 from slobench.wire.endpoint import Endpoint, request_head
 from slobench.wire.outcome import Ended

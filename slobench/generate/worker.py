@@ -26,8 +26,8 @@ from slobench.generate.exchange import ReadCounters, Transport
 from slobench.generate.health import BEAT_NS, Health
 from slobench.generate.job import Job
 from slobench.generate.open_loop import OpenLoop
-from slobench.generate.pacer import make_pacer
 from slobench.generate.sender import Sender
+from slobench.pacer import make_pacer
 from slobench.plan import Plan
 from slobench.records.counters import Counters, Slot
 from slobench.records.spool import SpoolWriter

@@ -15,9 +15,9 @@ from slobench.generate.closed_loop import ClosedLoop
 from slobench.generate.exchange import Exchange
 from slobench.generate.job import Job
 from slobench.generate.open_loop import OpenLoop
-from slobench.generate.pacer import NEVER
 from slobench.generate.sender import Sender
 from slobench.names import NULL, OUTCOMES, Outcome
+from slobench.pacer import NEVER
 from slobench.plan import Plan
 from slobench.records.counters import Counters
 from slobench.records.schema import SPOOL_REQUESTS

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from slobench.generate.pacer import NEVER
 from slobench.names import NULL, Outcome
+from slobench.pacer import NEVER
 from slobench.records.counters import Slot
 from tests.generate.rig import EPOCH_NS, MS, NEVER_ENDS, OneAtATime, S, Simulation, plan_of, takes
 

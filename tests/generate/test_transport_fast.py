@@ -8,9 +8,9 @@ import uvloop
 
 from slobench.clock import MonotonicClock
 from slobench.generate.exchange import Exchange, ReadCounters
-from slobench.generate.pacer import NEVER
 from slobench.generate.transport_fast import FastTransport
 from slobench.names import Outcome
+from slobench.pacer import NEVER
 from slobench.wire.endpoint import Endpoint
 from slobench.wire.reply import Reply
 from tests.generate.mock_server import MockServer, Seen

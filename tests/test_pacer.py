@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 import uvloop
 
-from slobench.generate.pacer import NEVER, LoopPacer, Pacer, TimerfdPacer, make_pacer
+from slobench.pacer import NEVER, LoopPacer, Pacer, TimerfdPacer, make_pacer
 
 MS = 10**6
 LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}

@@ -17,14 +17,6 @@ _TFD_CLOEXEC = os.O_CLOEXEC if hasattr(os, "O_CLOEXEC") else 0
 NEVER = 2**63 - 1
 
 
-class _Timespec(ctypes.Structure):
-    _fields_ = [("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long)]
-
-
-class _Itimerspec(ctypes.Structure):
-    _fields_ = [("interval", _Timespec), ("value", _Timespec)]
-
-
 class Pacer(Protocol):
     """Calls `on_due()` once each time the armed time has come."""
 
@@ -53,17 +45,16 @@ class TimerfdPacer:
         if self._fd < 0:
             code = ctypes.get_errno()
             raise OSError(code, f"timerfd_create: {os.strerror(code)}")
-        self._setting = _Itimerspec()
+        self._setting = (ctypes.c_long * 4)()  # struct itimerspec: interval s, ns; value s, ns
         self.due_ns = NEVER
         loop.add_reader(self._fd, self._fired)
 
     def arm(self, due_ns: int) -> None:
         """Wake at `due_ns`; a time that has passed wakes at once."""
         self.due_ns = due_ns
-        value = self._setting.value
         # An all-zero value would disarm, so the earliest time is 1 ns.
-        value.seconds, value.nanoseconds = (0, 0) if due_ns >= NEVER else divmod(max(due_ns, 1), 10**9)
-        if self._libc.timerfd_settime(self._fd, _TFD_TIMER_ABSTIME, ctypes.byref(self._setting), None) < 0:
+        self._setting[2], self._setting[3] = (0, 0) if due_ns >= NEVER else divmod(max(due_ns, 1), 10**9)
+        if self._libc.timerfd_settime(self._fd, _TFD_TIMER_ABSTIME, self._setting, None) < 0:
             code = ctypes.get_errno()
             raise OSError(code, f"timerfd_settime: {os.strerror(code)}")
 
