@@ -143,7 +143,7 @@ def test_a_killed_parent_leaves_its_records_and_no_process(tmp_path: Path) -> No
         MockServer(after(0.05)) as server,
         running(tmp_path / "r", "--rate", "60", "--duration", "10m", "--target", server.url, *SHORT) as run,
     ):
-        until(lambda: len(server.seen) >= 150, "150 requests")
+        until(lambda: len(older_than(server, S)) >= 60, "60 replies a second ago")
         children = run.children()
         assert len([each for each in children if WORKER in " ".join(each.cmdline())]) == 2
         killed_ns = time.monotonic_ns()
@@ -154,13 +154,28 @@ def test_a_killed_parent_leaves_its_records_and_no_process(tmp_path: Path) -> No
     assert code == shown["exit"] == Exit.INTERRUPTED
     rows = run.rows()
     recovered = {index for index, o in zip(rows["index"], rows["outcome"], strict=True) if o == "ok"}
-    replied = {seen.index for seen in server.seen if 0 < seen.replied_ns < killed_ns - S}
-    assert len(replied) > 50
+    replied = older_than(server, S, killed_ns)
+    assert len(replied) >= 60
+    skip_where_it_stood_still(run.folder)
     assert replied <= recovered
     outcomes = Counter(rows["outcome"])
     assert outcomes.keys() <= {"ok", "lost", "unsent"}
     # Nothing that was never sent is said to have been: begun rows are at most those that the server saw.
     assert outcomes["ok"] <= len(server.seen)
+
+
+def older_than(server: MockServer, age_ns: int, now_ns: int | None = None) -> set[int]:
+    """Requests whose reply the server gave away that long ago."""
+    before_ns = (time.monotonic_ns() if now_ns is None else now_ns) - age_ns
+    return {seen.index for seen in server.seen if 0 < seen.replied_ns < before_ns}
+
+
+def skip_where_it_stood_still(folder: Path) -> None:
+    """A worker that got no processor for half a second cannot have read, or flushed, each second."""
+    rows = pq.read_table(folder / "telemetry.parquet").to_pydict()
+    late_ns = max(v for name, v in zip(rows["name"], rows["value"], strict=True) if name == "heartbeat_overshoot_ns")
+    if late_ns > S / 2:
+        pytest.skip(f"V03: a worker stood still for {late_ns / S:.1f} s: this machine is too busy to judge a second by")
 
 
 def alive(process: psutil.Process) -> bool:
@@ -294,7 +309,7 @@ def test_a_full_disk_is_said_and_earlier_rows_are_kept(tmp_path: Path, small_dis
         MockServer(after(0.01)) as server,
         running(small_disk / "r", "--rate", "50", "--requests", "300", "--target", server.url, *SHORT) as run,
     ):
-        until(lambda: len(server.seen) >= 200, "200 requests")
+        until(lambda: len(older_than(server, 2 * S)) >= 60, "60 replies two seconds ago")
         fill(small_disk)
         full_ns = time.monotonic_ns()
         code = run.end()
@@ -307,10 +322,11 @@ def test_a_full_disk_is_said_and_earlier_rows_are_kept(tmp_path: Path, small_dis
     _, shown = report(tmp_path / "copy")
     table = pq.read_table(tmp_path / "copy" / "requests.parquet").to_pydict()
     ok = {index for index, o in zip(table["index"], table["outcome"], strict=True) if o == "ok"}
-    early = {seen.index for seen in server.seen if 0 < seen.replied_ns < full_ns - 2 * S}
-    assert early
-    assert early <= ok
+    early = older_than(server, 2 * S, full_ns)
+    assert len(early) >= 60
     assert not shown["valid"]
+    skip_where_it_stood_still(tmp_path / "copy")
+    assert early <= ok
 
 
 def test_a_run_that_goes_well_ends_with_what_it_says(tmp_path: Path) -> None:

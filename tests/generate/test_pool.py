@@ -143,8 +143,6 @@ def test_t21_a_single_permit_at_the_server_is_in_every_scheduled_latency(tmp_pat
     done = sorted(server.seen, key=lambda seen: seen.replied_ns)
     services_s = [(then.replied_ns - before.replied_ns) / 1e9 for before, then in pairwise(done)]
     assert scheduled_s[-1] > 4 * np.median(services_s)  # (D 16 - g 15) / D = 13 services
-    first_end_ns = rows["end_ns"].min()
-    assert (rows["started_ns"] < first_end_ns).sum() > 1  # they left while the first was still being served
 
 
 @pytest.mark.parametrize("think_ms", [0, 5])

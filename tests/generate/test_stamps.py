@@ -64,16 +64,16 @@ def test_t12_the_stamp_is_when_it_came_not_when_we_looked() -> None:
             looked_ns = time.monotonic_ns()
             data, t_ns, lag_ns = receiver.read(ours)
             assert data == b"token"
-            if t_ns < looked_ns:
+            if t_ns < looked_ns - 10 * MS:  # not merely by what a busy machine puts between two readings of the clock
                 break
-        # 1 ms: loopback hands over in softirq context, after send() returned at the latest by a tick.
+        # 1 ms: the kernel stamps while send() runs; stamp and user time are of two clocks, read one after the other.
         assert t_ns <= sent_ns + MS
         assert lag_ns >= looked_ns - sent_ns - MS
     assert (counters.stamps, counters.clock_steps) == ("kernel", 0)
 
 
 @linux
-@pytest.mark.parametrize("step_ns", [-S, -MS, 6 * S, 3600 * S], ids=["-1 s", "-1 ms", "+6 s", "+1 h"])
+@pytest.mark.parametrize("step_ns", [-S, -3600 * S, 6 * S, 3600 * S], ids=["-1 s", "-1 h", "+6 s", "+1 h"])
 def test_t47_a_step_of_the_wall_clock_changes_no_time(monkeypatch: pytest.MonkeyPatch, step_ns: int) -> None:
     """A stamp from before the step is not believable: user time, no lag, and the step is counted."""
     counters = ReadCounters()
@@ -118,10 +118,10 @@ def test_a_read_without_a_stamp_takes_user_time_and_is_counted() -> None:
     assert (counters.reads, counters.unstamped, counters.clock_steps) == (2, 1, 0)
 
 
-@pytest.mark.parametrize(("lag_ns", "believed"), [(0, True), (5 * S - 100 * MS, True), (5 * S + MS, False)])
+@pytest.mark.parametrize(("lag_ns", "believed"), [(0, True), (4 * S, True), (5 * S + MS, False)])
 @linux
 def test_the_largest_believable_lag_is_five_seconds(lag_ns: int, *, believed: bool) -> None:
-    """On both sides of the bound; 100 ms is room for a busy machine between two readings of the clock."""
+    """On both sides of the bound; 1 s is room for a busy machine between two readings of the clock."""
     counters = ReadCounters()
     receiver = Receiver(MonotonicClock(), counters)
     _, _, seen_ns = receiver.read(Told(time.time_ns() - lag_ns))  # type: ignore[arg-type]
