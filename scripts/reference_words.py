@@ -156,7 +156,6 @@ WORKER_METRICS = {
     "clock_steps": "Reads whose kernel stamp could not be believed, so far.",
     "unstamped_reads": "Reads without a stamp, so far.",
     "reads": "Reads so far.",
-    "decode_backlog_bytes": "Bytes read and not yet decoded.",
 }
 
 OUTCOMES = {

@@ -194,6 +194,11 @@ class Workload(Model):
                 raise ValueError(f"class {name}: a burst needs `requests`, not `duration`")
         if self.loop.mode == "closed" and self.requests is not None and self.requests < self.loop.users:
             raise ValueError(f"{self.requests} requests are too few for {self.loop.users} users; at least one each")
+        if self.loop.mode == "closed" and self.requests is not None and self.drain.mode != "wait":
+            raise ValueError(
+                f"drain {self.drain.mode} in a closed loop of `requests`: it has no planned end to count from; "
+                "expected `duration`, or drain wait"
+            )
         if self.duration is not None and self.warmup is not None and self.warmup >= self.duration:
             raise ValueError("the warm-up takes the whole duration: expected `warmup` shorter than `duration`")
         if self.duration is not None and self.expected_requests() > MAX_REQUESTS:

@@ -25,7 +25,8 @@ _READABLE = select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDH
 _EVENTS_PER_PASS = 64  # so that a burst of replies cannot hold up a send
 _SLICE_NS = 500_000
 _QUIET_NS = 1_000_000  # no decoding this close to the next send …
-_BACKLOG_BYTES = 64 * 1024  # … unless this much waits
+_BACKLOG_BYTES = 64 * 1024  # … unless this much waits, or …
+_BACKLOG_NS = 5_000_000  # … it waits this long: above 1,000 sends/s no moment is quiet
 _TIMEOUT_TICK_S = 0.01
 _ERROR_CHARS = 500
 
@@ -61,11 +62,6 @@ class FastTransport:
         self._backlog_bytes = 0
         self._slice_planned = False
         self._closed = False
-
-    @property
-    def backlog_bytes(self) -> int:
-        """Bytes received and not yet decoded."""
-        return self._backlog_bytes
 
     async def open(self) -> None:
         """Resolve the host once and start watching. Raises UsageError where the name is unknown."""
@@ -232,8 +228,10 @@ class FastTransport:
         now_ns, queue = self._now_ns, self._decode_queue
         start_ns = now_ns()
         while queue:
-            at_ns = now_ns()
-            behind = self._backlog_bytes > _BACKLOG_BYTES
+            at_ns, connection = now_ns(), queue[0]
+            behind = self._backlog_bytes > _BACKLOG_BYTES or (
+                bool(connection.pending) and at_ns - connection.pending[0][1] > _BACKLOG_NS
+            )
             if not behind and self.next_send_ns - at_ns < _QUIET_NS:
                 # After the send; the sending loop's own work comes first.
                 self._loop.call_later(0.001, self._decode_slice)
@@ -241,7 +239,6 @@ class FastTransport:
             if at_ns - start_ns > _SLICE_NS:
                 self._loop.call_soon(self._decode_slice)
                 return
-            connection = queue[0]
             if connection.pending:
                 self._decode_one(connection)
             if not connection.pending:

@@ -26,22 +26,21 @@ class Slot(IntEnum):
 
     HEARTBEAT_NS = 0  # when it last wrote, ns on the run's clock
     PLANNED = 1
-    DUE = 2  # scheduled time reached
-    STARTED = 3
-    ENDED = 4
-    OK = 5
-    FAILED = 6
-    IN_FLIGHT = 7
-    DROPPED = 8
-    JUDGED = 9  # ended requests whose SLO could be judged live
-    GOOD = 10
-    TOKENS_OUT = 11
-    READS = 12
-    LAG_MAX_NS = 13  # largest send lag
-    LAST_ERROR_CODE = 14  # position in names.OUTCOMES of the last failure
-    SPOOL_LOST = 15  # rows that the disk refused
-    UNSTAMPED = 16  # reads without a kernel stamp
-    CLOCK_STEPS = 17  # reads whose kernel stamp was not believable
+    STARTED = 2
+    ENDED = 3
+    OK = 4
+    FAILED = 5
+    IN_FLIGHT = 6
+    DROPPED = 7
+    JUDGED = 8  # ended requests whose SLO could be judged live
+    GOOD = 9
+    TOKENS_OUT = 10
+    READS = 11
+    LAG_MAX_NS = 12  # largest send lag
+    LAST_ERROR_CODE = 13  # position in names.OUTCOMES of the last failure
+    SPOOL_LOST = 14  # rows that the disk refused
+    UNSTAMPED = 15  # reads without a kernel stamp
+    CLOCK_STEPS = 16  # reads whose kernel stamp was not believable
 
 
 class Hist(IntEnum):

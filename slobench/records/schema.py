@@ -132,7 +132,6 @@ WORKER_METRICS = (
     "clock_steps",  # reads whose kernel stamp was not believable, so far
     "unstamped_reads",  # so far
     "reads",  # so far
-    "decode_backlog_bytes",
 )
 """Names of worker telemetry by code; source is `worker-K`."""
 
