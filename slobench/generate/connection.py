@@ -154,9 +154,8 @@ class Connection:
         self.pending.append((data, t_ns, lag_ns))
         return len(data)
 
-    def decode(self) -> Ended | None:
-        """Feed the oldest pending read to the exchange's reply; return how the reply ended, or None."""
-        data, t_ns, lag_ns = self.pending.pop(0)
+    def decode(self, data: bytes, t_ns: int, lag_ns: int) -> Ended | None:
+        """Feed a read that was pending to the exchange's reply; return how the reply ended, or None."""
         exchange = self.exchange
         assert exchange is not None
         if not data:

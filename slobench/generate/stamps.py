@@ -12,6 +12,7 @@ from slobench.generate.exchange import ReadCounters
 
 _SO_TIMESTAMPNS = 35  # asm-generic/socket.h; Python's socket module has no name for it
 _TIMESPEC = struct.Struct("@qq")
+_unpack = _TIMESPEC.unpack
 _ANCILLARY_BYTES = socket.CMSG_SPACE(_TIMESPEC.size) if hasattr(socket, "CMSG_SPACE") else 0
 _BELIEVABLE_LAG_NS = 5 * 10**9  # a larger or negative lag is a step of the wall clock
 _READ_BYTES = 256 * 1024
@@ -53,7 +54,7 @@ class Receiver:
         counters = self._counters
         counters.reads += 1
         if ancillary:
-            seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
+            seconds, nanoseconds = _unpack(ancillary[0][2])
             lag_ns = time.time_ns() - (seconds * 1_000_000_000 + nanoseconds)
             if 0 <= lag_ns <= _BELIEVABLE_LAG_NS:
                 return bytes(self._buffer[:count]), now_ns - lag_ns, lag_ns

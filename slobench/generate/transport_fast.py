@@ -22,12 +22,14 @@ from slobench.wire.endpoint import Endpoint, request_head
 from slobench.wire.outcome import Ended
 
 _READABLE = select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP
+_FAILED = select.EPOLLERR
 _EVENTS_PER_PASS = 64  # so that a burst of replies cannot hold up a send
 _SLICE_NS = 500_000
+_DECODES_PER_LOOK = 8  # replies decoded, some 50 µs, between two looks at the clock
 _QUIET_NS = 1_000_000  # no decoding this close to the next send …
 _BACKLOG_BYTES = 64 * 1024  # … unless this much waits, or …
 _BACKLOG_NS = 5_000_000  # … it waits this long: above 1,000 sends/s no moment is quiet
-_TIMEOUT_TICK_S = 0.01
+_TIMEOUT_TICK_S = 0.05
 _ERROR_CHARS = 500
 
 
@@ -209,11 +211,11 @@ class FastTransport:
             if connection.exchange is None:
                 self._drop(connection)  # closed by the server while idle, or bytes that nobody asked for
                 continue
-            if events & _READABLE and not (connection.connecting and events & select.EPOLLERR):
+            if events & _READABLE and not (connection.connecting and events & _FAILED):
                 self._backlog_bytes += connection.receive()
-                if connection.pending and not connection.decode_queued:
+                if not connection.decode_queued and connection.pending:
                     self._queue_decode(connection)
-            if connection.connecting or connection.wants_write:
+            if connection.wants_write or connection.connecting:
                 self._advance(connection)
 
     def _queue_decode(self, connection: Connection) -> None:
@@ -225,13 +227,11 @@ class FastTransport:
             self._loop.call_soon(self._decode_slice)
 
     def _decode_slice(self) -> None:
-        now_ns, queue = self._now_ns, self._decode_queue
+        now_ns, queue, decode_one = self._now_ns, self._decode_queue, self._decode_one
         start_ns = now_ns()
         while queue:
-            at_ns, connection = now_ns(), queue[0]
-            behind = self._backlog_bytes > _BACKLOG_BYTES or (
-                bool(connection.pending) and at_ns - connection.pending[0][1] > _BACKLOG_NS
-            )
+            at_ns, waiting = now_ns(), queue[0].pending
+            behind = self._backlog_bytes > _BACKLOG_BYTES or (waiting and at_ns - waiting[0][1] > _BACKLOG_NS)
             if not behind and self.next_send_ns - at_ns < _QUIET_NS:
                 # After the send; the sending loop's own work comes first.
                 self._loop.call_later(0.001, self._decode_slice)
@@ -239,11 +239,11 @@ class FastTransport:
             if at_ns - start_ns > _SLICE_NS:
                 self._loop.call_soon(self._decode_slice)
                 return
-            if connection.pending:
-                self._decode_one(connection)
-            if not connection.pending:
+            for _ in range(min(len(queue), _DECODES_PER_LOOK)):
+                connection = queue.popleft()
                 connection.decode_queued = False
-                queue.popleft()
+                while connection.pending:
+                    decode_one(connection)
         self._slice_planned = False
 
     def _decode_one(self, connection: Connection) -> None:
@@ -251,16 +251,16 @@ class FastTransport:
         if exchange is None:  # bytes after the end of the reply
             self._drop(connection)
             return
-        data, t_ns, _ = connection.pending[0]
-        self._backlog_bytes -= len(data)
-        ended = connection.decode()
+        read = connection.pending.pop(0)
+        self._backlog_bytes -= len(read[0])
+        ended = connection.decode(*read)
         if ended is None:
             return
         if ended in (Ended.CLOSED, Ended.RESET) and self._reconnect(connection, exchange):
             return
         outcome, error = exchange.reply.finish(ended)
         detail = "" if outcome is Outcome.OK else connection.failure
-        self._finish(connection, outcome, f"{error}: {detail}" if error and detail else error or detail, t_ns)
+        self._finish(connection, outcome, f"{error}: {detail}" if error and detail else error or detail, read[1])
 
     def _reconnect(self, connection: Connection, exchange: Exchange) -> bool:
         """One silent try on a new connection, only where a pooled one closed before any byte of the reply."""
