@@ -145,7 +145,7 @@ COLUMNS = {
 }
 
 WORKER_METRICS = {
-    "heartbeat_overshoot_ns": "How late a 20 ms timer fired, each.",
+    "heartbeat_overshoot_ns": "How late a 50 ms timer fired, each.",
     "cpu_s": "CPU seconds of the process so far.",
     "gc_pause_ns": "One garbage collection, each.",
     "throttled_s": "Time that a cgroup quota stopped it, so far.",

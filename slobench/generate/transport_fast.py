@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
 import select
 import socket
 from collections import deque
@@ -12,6 +11,7 @@ from urllib.parse import urlsplit
 from slobench.clock import Clock
 from slobench.errors import UsageError
 from slobench.generate.connection import Address, Connection
+from slobench.generate.deadlines import Deadlines
 from slobench.generate.exchange import Exchange, OnEnd, ReadCounters
 from slobench.generate.stamps import Receiver
 from slobench.generate.tls import TlsCodec, tls_context
@@ -29,7 +29,6 @@ _DECODES_PER_LOOK = 8  # replies decoded, some 50 µs, between two looks at the 
 _QUIET_NS = 1_000_000  # no decoding this close to the next send …
 _BACKLOG_BYTES = 64 * 1024  # … unless this much waits, or …
 _BACKLOG_NS = 5_000_000  # … it waits this long: above 1,000 sends/s no moment is quiet
-_TIMEOUT_TICK_S = 0.05
 _ERROR_CHARS = 500
 
 
@@ -59,11 +58,9 @@ class FastTransport:
         self._by_index: dict[int, Connection] = {}
         self._idle: list[Connection] = []
         self._by_session: dict[int, Connection] = {}
-        self._deadlines: list[tuple[int, int]] = []
         self._decode_queue: deque[Connection] = deque()
         self._backlog_bytes = 0
         self._slice_planned = False
-        self._closed = False
 
     async def open(self) -> None:
         """Resolve the host once and start watching. Raises UsageError where the name is unknown."""
@@ -75,11 +72,11 @@ class FastTransport:
         self._addresses = [(family, address) for family, _, _, _, address in found]
         self._epoll = select.epoll()
         self._loop.add_reader(self._epoll.fileno(), self._on_ready)
-        self._ticker = self._loop.call_later(_TIMEOUT_TICK_S, self._on_tick)
+        self._deadlines = Deadlines(self._now_ns, self._by_index.__contains__, self._judge)
 
     def start(self, exchange: Exchange) -> None:
         """Begin to send; the exchange's end is reported from the event loop."""
-        self._look_again(exchange.index, self._deadline(exchange, None)[0], exchange.started_ns)
+        self._deadlines.watch(exchange.index, self._look_at(self._deadline(exchange, None)[0], exchange.started_ns))
         connection = self._take_idle(exchange.session)
         exchange.connection_new = connection is None
         if connection is None:
@@ -106,8 +103,7 @@ class FastTransport:
                 self.abort(connection.exchange, Outcome.CUT)
         for connection in list(self._by_fd.values()):
             self._drop(connection)
-        self._closed = True
-        self._ticker.cancel()
+        self._deadlines.close()
         self._loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
 
@@ -308,28 +304,21 @@ class FastTransport:
             found = min(found, (idle_since + endpoint.idle_timeout_ns, Outcome.TIMEOUT_IDLE))
         return found
 
-    def _look_again(self, index: int, deadline_ns: int, now_ns: int) -> None:
-        """Judge at the deadline; idleness begins to count with the send, at any time, so at least that often."""
+    def _look_at(self, deadline_ns: int, now_ns: int) -> int:
+        """When to judge: idleness begins to count with the send, at any time, so at least that often."""
         idle_ns = self._endpoint.idle_timeout_ns
-        heapq.heappush(self._deadlines, (deadline_ns if idle_ns is None else min(deadline_ns, now_ns + idle_ns), index))
+        return deadline_ns if idle_ns is None else min(deadline_ns, now_ns + idle_ns)
 
-    def _on_tick(self) -> None:
-        if self._closed:
-            return
-        now_ns = self._now_ns()
-        deadlines = self._deadlines
-        while deadlines and deadlines[0][0] <= now_ns:
-            _, index = heapq.heappop(deadlines)
-            connection = self._by_index.get(index)
-            exchange = None if connection is None else connection.exchange
-            if connection is None or exchange is None:
-                continue
-            if connection.pending:
-                heapq.heappush(deadlines, (now_ns + 1, index))  # decode what came before judging
-                break
-            deadline, outcome = self._deadline(exchange, connection)
-            if deadline > now_ns:
-                self._look_again(index, deadline, now_ns)
-            else:
-                self.abort(exchange, outcome)
-        self._ticker = self._loop.call_later(_TIMEOUT_TICK_S, self._on_tick)
+    def _judge(self, index: int) -> int | None:
+        """End the exchange where it has timed out, else say when to look again."""
+        connection, now_ns = self._by_index[index], self._now_ns()
+        exchange = connection.exchange
+        if exchange is None:
+            return None
+        if connection.pending:
+            return now_ns + 1  # decode what came before judging
+        deadline, outcome = self._deadline(exchange, connection)
+        if deadline > now_ns:
+            return self._look_at(deadline, now_ns)
+        self.abort(exchange, outcome)
+        return None

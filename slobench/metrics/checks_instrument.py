@@ -75,7 +75,7 @@ def delivery(case: Case) -> Iterator[Finding]:
 
 
 def heartbeat(case: Case) -> Iterator[Finding]:
-    """V03: how late a 20 ms timer fired in each worker: how late anything may have been seen."""
+    """V03: how late a 50 ms timer fired in each worker: how late anything may have been seen."""
 
     def each() -> Iterator[Finding]:
         for source, _, overshoot_ns in case.samples("heartbeat_overshoot_ns"):

@@ -121,7 +121,7 @@ SPOOL_REQUESTS = {
 SPOOL_TELEMETRY = {"t_ns": "q", "name": "b", "value": "d"}
 
 WORKER_METRICS = (
-    "heartbeat_overshoot_ns",  # how late a 20 ms timer fired, each
+    "heartbeat_overshoot_ns",  # how late a 50 ms timer fired, each
     "cpu_s",  # process CPU seconds so far
     "gc_pause_ns",  # one garbage collection, each
     "throttled_s",  # cgroup throttled time so far
