@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RESULT ?= results/quickstart
 
-.PHONY: run test lint validate vllm-cpu benchmarks clean
+.PHONY: run test lint smoke validate vllm-cpu benchmarks clean
 
 run: $(STAMP)
 	$(BIN)/slobench run quickstart --target sim --out $(RESULT) --force
@@ -22,7 +22,9 @@ smoke: $(STAMP) vllm-cpu
 	$(BIN)/python -m pytest -q -m smoke tests/e2e
 
 validate: $(STAMP) vllm-cpu
-	$(BIN)/python -m pytest -q -m long tests/e2e
+	mkdir -p build
+	$(BIN)/python -m pytest -q -m long --junitxml=build/validation.xml tests/e2e
+	$(BIN)/python scripts/validation.py build/validation.xml
 
 vllm-cpu:
 	bash scripts/vllm_cpu_env.sh
