@@ -8,8 +8,8 @@ from __future__ import annotations
 import platform
 import sys
 import time
+import xml.etree.ElementTree as ET
 from pathlib import Path
-from xml.etree import ElementTree
 
 PAGE = Path(__file__).parent.parent / "docs" / "validation.md"
 MARK = "<!-- results, newest first -->\n"
@@ -18,7 +18,7 @@ MARK = "<!-- results, newest first -->\n"
 def section(report: Path) -> str:
     """One dated section: a row for each test, its figures beneath."""
     lines = [f"## {time.strftime('%Y-%m-%d')}", "", f"Python {platform.python_version()}, {platform.machine()}.", ""]
-    for case in ElementTree.parse(report).iter("testcase"):
+    for case in ET.parse(report).iter("testcase"):
         bad = case.find("failure") is not None or case.find("error") is not None
         state = "FAILED" if bad else "skipped" if case.find("skipped") is not None else "passed"
         name = (case.get("name") or "").removeprefix("test_").replace("_", " ")
