@@ -23,9 +23,12 @@ class MonotonicClock:
         return time.monotonic_ns()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RunClock:
-    """CLOCK_MONOTONIC counted from a run's start: the time base of every record."""
+    """CLOCK_MONOTONIC counted from a run's start: the time base of every record.
+
+    `epoch_ns` is set once, when the start is ordered; what is set up before takes no times.
+    """
 
     epoch_ns: int
 

@@ -42,7 +42,7 @@ def workload(**changes):
 def closed(**changes):
     """Make a closed loop of the same two classes."""
     without = {key: {k: v for k, v in spec.items() if k != "arrivals"} for key, spec in (("a", CHAT), ("b", BURSTY))}
-    return workload(**({"loop": CLOSED, "classes": without} | changes))
+    return workload(**({"loop": CLOSED, "classes": without, "drain": {"mode": "wait"}} | changes))
 
 
 def columns(plan):

@@ -196,20 +196,37 @@ def perform_repeats(trial: Trial, repeats: int, *, as_json: bool, quiet: bool) -
 
     import orjson
 
+    from slobench.errors import SlobenchError
     from slobench.experiment.trial import prepare_folder
     from slobench.names import Exit, first_exit
     from slobench.report.repeats import over_repeats, render
 
     prepare_folder(trial.folder, force=trial.force)
-    folders, codes = [], set()
+    folders: list[Path] = []
+    codes: set[Exit] = set()
     for number in range(1, repeats + 1):
         folder = trial.folder / f"repeat-{number}"
-        perform(replace(trial, folder=folder, seed=trial.seed + number - 1), quiet=quiet)
-        code = Exit(report(folder, as_json=False, quiet=True, silent=True))
-        folders.append(folder)
-        codes.add(code)
-        if code in (Exit.INTERRUPTED, Exit.TOOL):
+        try:
+            perform(replace(trial, folder=folder, seed=trial.seed + number - 1), quiet=quiet)
+            code = report(folder, as_json=False, quiet=True, silent=True)
+        except KeyboardInterrupt:
+            codes.add(Exit.INTERRUPTED)
             break
+        except SlobenchError as error:
+            if not folders:
+                raise
+            sys.stderr.write(f"error: repeat {number}: {error}\n")
+            codes.add(error.exit)
+            break
+        if code not in set(Exit) - {Exit.TOOL}:  # killed, say: there is no report to count
+            codes.add(Exit.TOOL)
+            break
+        folders.append(folder)
+        codes.add(Exit(code))
+        if code == Exit.INTERRUPTED:
+            break
+    if not folders:
+        return first_exit(codes)
     found = over_repeats(folders)
     found_json = orjson.dumps(asdict(found), option=orjson.OPT_INDENT_2)
     (trial.folder / "repeats.json").write_bytes(found_json)

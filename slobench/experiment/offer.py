@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +18,7 @@ from slobench.records.counters import Counters, Hist, Slot, Snapshot, quantile_s
 _TICK_S = 0.25
 _PROGRESS_S = 0.5
 _LIVE_WINDOW_S = 10.0
+_FROZEN_NS = 60 * 10**9  # a worker that showed no heartbeat for so long is frozen, not busy
 _CUT_PATIENCE_S = 15.0  # from the order to cut until a worker that does not end counts as lost
 
 
@@ -70,6 +71,7 @@ class _Watch:
         self.stopped = False  # no more arrivals were ordered
         self.cut_at_s: float | None = None
         self.draining = False
+        self.target_dead = False
         self._cut_ns: int | None = None  # when the drain policy ends what is in flight
         if workload.drain.mode != "wait" and self.total_ns is not None:
             self._cut_ns = self.total_ns + (workload.drain.grace if workload.drain.mode == "grace" else 0)
@@ -79,7 +81,8 @@ class _Watch:
 
     def tick(self, asked: int, *, target_alive: bool, seen: Snapshot) -> Iterator[Event]:
         now_ns, pool = self.now_ns(), self.offer.pool
-        if not target_alive and self.stop == "complete":
+        if not target_alive and not self.target_dead:
+            self.target_dead = True
             self.stop = "target died"
             self._end_offer(now_ns)
             yield Notice("the target died: nothing more is offered")
@@ -98,6 +101,19 @@ class _Watch:
         if self.total_ns is not None and now_ns >= self.total_ns and not self.draining:
             self.draining = True
             yield Step("draining")
+
+    def give_up(self, why: str, *, workers: Iterable[int] | None = None) -> None:
+        """Count workers that have not ended (default: all of those) as lost."""
+        pool = self.offer.pool
+        for worker in range(pool.workers) if workers is None else workers:
+            if worker not in pool.ended and worker not in pool.lost:
+                pool.give_up(worker, why)
+
+    def give_up_frozen(self, seen: Snapshot) -> None:
+        """Give up on workers that have not shown a heartbeat for long: they would hold up the run for ever."""
+        silent_ns = self.now_ns() - seen.slots[:, Slot.HEARTBEAT_NS]
+        frozen = [worker for worker, ns in enumerate(silent_ns.tolist()) if ns > _FROZEN_NS]
+        self.give_up(f"gave no sign for {_FROZEN_NS / 1e9:.0f} s", workers=frozen)
 
     def _tail_ns(self, seen: Snapshot) -> int:
         """How long a run by duration goes on offering, so that its last replies meet no emptying server."""
@@ -128,8 +144,9 @@ def offer(what: Offer, target: Watched, asked: Asked) -> Iterator[Event | OfferE
             snapshot = counters.snapshot()
             yield from watch.tick(asked.count, target_alive=target.alive(), seen=snapshot)
             if watch.cut_at_s is not None and now - watch.cut_at_s > _CUT_PATIENCE_S:
-                yield Notice(f"a generator process did not end within {_CUT_PATIENCE_S:.0f} s; it is killed")
-                break
+                watch.give_up(f"did not end within {_CUT_PATIENCE_S:.0f} s of the order to")
+            else:
+                watch.give_up_frozen(snapshot)
             if now >= next_progress:
                 next_progress = now + _PROGRESS_S
                 seen.append((now, snapshot))
@@ -138,6 +155,8 @@ def offer(what: Offer, target: Watched, asked: Asked) -> Iterator[Event | OfferE
                 yield _progress(watch, seen)
         seen.append((time.monotonic(), counters.snapshot()))
         yield _progress(watch, seen)
+    if what.pool.lost and watch.stop == "complete":
+        watch.stop = "worker lost"
     yield OfferEnd(watch.stop, watch.stop == "interrupted", watch.now_ns())
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,8 @@ def run_trial(trial: Trial, interrupts: Interrupts) -> Iterator[Event | Finished
         plan.save(spool / "plan.arrow")
         for note in trial.notes:
             yield Notice(note)
-        run = _first_run_json(trial, plan, workers)
+        secret = _secrets(target, headers)
+        run = _first_run_json(trial, plan, workers, secret)
         write_run_json(folder, run)
         yield Step("starting the target")
         running = start(target, log=folder / "server.log", headers=headers, e2e_limit_s=e2e_limit_s(slo))
@@ -102,7 +103,7 @@ def run_trial(trial: Trial, interrupts: Interrupts) -> Iterator[Event | Finished
         _refuse_unjudgeable(slo, running.endpoint)
         live.Counters.create(spool / live.FILE, workers).close()
         jobs = _jobs(trial, plan, slo, running.endpoint, workers, fd_limit, run["nonce"])
-        _observed(run, running)
+        _observed(run, running, secret)
         anchor = ClockAnchor.take()
         epoch_ns = pool.start(jobs)
         run["clock"] = {"monotonic_ns": anchor.monotonic_ns, "wall_ns": anchor.wall_ns, "start_ns": epoch_ns}
@@ -202,7 +203,7 @@ def _is_local(target: AnyTarget) -> bool:
     return not isinstance(target, RemoteTarget) or any(host in target.url for host in _LOCAL)
 
 
-def _first_run_json(trial: Trial, plan: Plan, workers: int) -> dict[str, Any]:
+def _first_run_json(trial: Trial, plan: Plan, workers: int, secret: Collection[str]) -> dict[str, Any]:
     workload = trial.workload
     scheduled = plan.scheduled_ns
     span_s = float(scheduled[-1]) / 1e9 if scheduled is not None and len(plan) > 1 else None
@@ -212,13 +213,13 @@ def _first_run_json(trial: Trial, plan: Plan, workers: int) -> dict[str, Any]:
         "name": workload.name,
         "spec": {
             "workload": public(workload),
-            "target": provenance.redact(public(trial.target)),
+            "target": provenance.redact(public(trial.target), secret),
             "slo": list(workload.slo),
         },
         "seed": trial.seed,
         "plan": {"digest": plan.digest, "rows": len(plan), "rate": (len(plan) - 1) / span_s if span_s else None},
         "nonce": secrets.token_hex(8),
-        "settings": {"requested": provenance.redact(public(trial.target)), "observed": {}},
+        "settings": {"requested": provenance.redact(public(trial.target), secret), "observed": {}},
         "versions": provenance.versions(),
         "host": provenance.host(),
         "server": {},
@@ -239,10 +240,10 @@ def _first_run_json(trial: Trial, plan: Plan, workers: int) -> dict[str, Any]:
     }
 
 
-def _observed(run: dict[str, Any], running: RunningTarget) -> None:
+def _observed(run: dict[str, Any], running: RunningTarget, secrets: Collection[str]) -> None:
     endpoint = running.endpoint
-    run["settings"]["observed"] = running.observed
-    run["server"] = {
+    run["settings"]["observed"] = provenance.redact(running.observed, secrets)
+    server = {
         "url": endpoint.url,
         "model": endpoint.model,
         "pid": running.pid,
@@ -256,6 +257,12 @@ def _observed(run: dict[str, Any], running: RunningTarget) -> None:
         "connection": endpoint.connection,
         "proxy": endpoint.proxy,
     }
+    run["server"] = provenance.redact(server, secrets)
+
+
+def _secrets(target: AnyTarget, headers: Mapping[str, str]) -> set[str]:
+    """What must stand in no file: header values, and what the target's settings call a key, token or password."""
+    return {*headers.values(), *provenance.secrets_in(target.model_dump(mode="json"))}
 
 
 def _refuse_unjudgeable(slo: Slo, endpoint: Endpoint) -> None:
@@ -276,6 +283,9 @@ def _limits(slo: Slo, names: tuple[str, ...]) -> Limits:
 
 def _jobs(trial: Trial, plan: Plan, slo: Slo, endpoint: Endpoint, workers: int, fd_limit: int, nonce: str) -> list[Job]:
     workload, loop = trial.workload, trial.workload.loop
+    if isinstance(loop, OpenLoop) and endpoint.connection == "per-session":
+        # Each request of an open loop is a session of its own: kept open, its connection would never be used again.
+        endpoint = replace(endpoint, connection="per-request")
     cap = loop.max_in_flight if isinstance(loop, OpenLoop) else loop.users
     cap = min(cap, max(1, fd_limit - _RESERVED_FDS) * workers)
     prefixes: Mapping[str, int] = {name: spec.shared_prefix_tokens for name, spec in workload.classes.items()}

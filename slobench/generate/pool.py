@@ -19,6 +19,7 @@ import orjson
 
 from slobench.errors import UsageError, WorkerError
 from slobench.generate.job import Job
+from slobench.names import Exit
 
 _READY_TIMEOUT_S = 60.0
 _START_MARGIN_NS = 150_000_000  # from the start order to the first arrival: transports open, bodies are made ahead
@@ -76,7 +77,7 @@ class Pool:
     def start(self, jobs: Sequence[Job]) -> int:
         """Hand out the jobs, wait until all are ready, give the start; return its time on CLOCK_MONOTONIC, in ns.
 
-        Raises WorkerError where a worker cannot do its job.
+        Raises WorkerError where a worker cannot do its job, UsageError where what was asked for is why.
         """
         for worker, job in enumerate(jobs):
             self._write(worker, job.to_json())
@@ -89,6 +90,8 @@ class Pool:
             if event.event == "ready":
                 waiting.discard(event.worker)
             elif event.worker in self.lost:
+                if event.values.get("exit") == Exit.USAGE:
+                    raise UsageError(self.lost[event.worker])
                 raise WorkerError(f"generator process {event.worker} failed\n  {self.lost[event.worker]}")
         epoch_ns = time.monotonic_ns() + _START_MARGIN_NS
         self._tell({"do": "start", "epoch_ns": epoch_ns})
@@ -121,6 +124,11 @@ class Pool:
     def cut(self) -> None:
         """End what is in flight, as `cut`."""
         self._tell({"do": "cut"})
+
+    def give_up(self, worker: int, why: str) -> None:
+        """Kill a worker that does not end, and count it as lost."""
+        self.lost[worker] = why
+        self._processes[worker].kill()
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Close the pipes; what does not end by itself is killed."""

@@ -209,6 +209,10 @@ class Sender:
     def _redact(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret, "***")
+            for n in range(min(len(secret) - 1, len(text)), 3, -1):  # its beginning, where the text was clipped
+                if text.endswith(secret[:n]):
+                    text = text[:-n] + "***"
+                    break
         return text
 
     def cut(self) -> None:

@@ -69,32 +69,36 @@ class Worker:
         self._offered = False
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def start(self, epoch_ns: int) -> None:
-        """Set everything up for a run that starts at `epoch_ns` on CLOCK_MONOTONIC."""
+    async def prepare(self) -> None:
+        """Set up all that takes time: name resolution, TLS, the first bodies. Raises UsageError where it cannot."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_fault)
-        clock = RunClock(epoch_ns)
-        self._clock = clock
         job = self._job
+        self._clock = clock = RunClock(time.monotonic_ns())
         self._sender = sender = Sender(self._plan, job, clock, self._spool, self._counters)
         sender.transport = make_transport(job.endpoint, clock, sender, job, self._reads)
         await sender.transport.open()
         sender.bodies.next_send_ns = lambda: sender.transport.next_send_ns
-        self._load = (
-            ClosedLoop(sender, clock, epoch_ns, job.think_ns) if job.closed else OpenLoop(sender, clock, epoch_ns)
-        )
-        sender.after_end = self._load.after_end
-        self._load.pacer = make_pacer(loop, self._load.on_due)
         self._health = Health(clock, self._spool, self._counters, self._reads, lambda: len(sender.in_flight))
-        self._beat_ns = epoch_ns
         self._beats = make_pacer(loop, self._on_beat)
-        self._beats.arm(epoch_ns)
         sender.bodies.work_ahead()
-        self._load.start()
         # What exists now lives to the end: out of the collector's way, so that its pauses stay short.
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 20, 50)
+
+    def start(self, epoch_ns: int) -> None:
+        """Begin a run that starts at `epoch_ns` on CLOCK_MONOTONIC."""
+        job, clock, sender = self._job, self._clock, self._sender
+        clock.epoch_ns = epoch_ns
+        self._load = (
+            ClosedLoop(sender, clock, epoch_ns, job.think_ns) if job.closed else OpenLoop(sender, clock, epoch_ns)
+        )
+        sender.after_end = self._load.after_end
+        self._load.pacer = make_pacer(asyncio.get_running_loop(), self._load.on_due)
+        self._beat_ns = epoch_ns
+        self._beats.arm(epoch_ns)
+        self._load.start()
 
     def stop(self, at_ns: int) -> None:
         """Offer nothing scheduled at or after `at_ns`."""
@@ -110,7 +114,7 @@ class Worker:
         try:
             await self._done
         except Exception:
-            await asyncio.to_thread(self._spool.close)  # what was recorded until then is good
+            await asyncio.to_thread(self._spool.close, ended_well=False)  # what was recorded until then is good
             raise
         self._beats.close()
         self._load.pacer.close()
@@ -134,7 +138,7 @@ class Worker:
     def last_words(self) -> None:
         """The parent died: keep what there is, then leave at once."""
         with contextlib.suppress(Exception):
-            self._spool.close(_LAST_WORDS_S)
+            self._spool.close(_LAST_WORDS_S, ended_well=False)
         os._exit(1)
 
     def _on_fault(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -180,6 +184,7 @@ async def serve() -> None:
     job = Job.from_json(line)
     plan = await asyncio.to_thread(Plan.load, Path(job.plan))
     worker = Worker(job, plan.shard(job.worker, job.workers))
+    await worker.prepare()
     say("ready")
     run: asyncio.Task[None] | None = None
     commands: asyncio.Task[Any] | None = None
@@ -202,7 +207,7 @@ async def obey(worker: Worker, command: dict[str, Any]) -> asyncio.Task[None] | 
     """Do one command; the task that ends with the work is returned by "start"."""
     match command["do"]:
         case "start":
-            await worker.start(command["epoch_ns"])
+            worker.start(command["epoch_ns"])
             return asyncio.ensure_future(worker.run())
         case "stop":
             worker.stop(command["at_ns"])

@@ -97,4 +97,5 @@ class Ask:
     interrupted: bool = False
     target_died: bool = False
     workers: int = 1
+    workers_lost: int = 0
     thresholds: Thresholds = field(default_factory=Thresholds)

@@ -60,11 +60,19 @@ def delivery(case: Case) -> Iterator[Finding]:
             "0",
             "more were in flight than max_in_flight allows: the server did not keep up, or the cap is too low",
         )
-    if lost:
-        yield V02.past(f"{lost} of {planned} requests lost", "0", "a generator process died; see its error in run.json")
+    if gone := case.ask.workers_lost:
+        yield V02.past(
+            f"{gone} of {case.ask.workers} generator processes lost, {lost} requests with them",
+            "0",
+            "less than planned was offered; their errors are in run.json",
+        )
+    elif lost:
+        yield V02.past(
+            f"{lost} of {planned} requests lost", "0", "the run was cut off (killed?) while they were in flight or due"
+        )
     unsent = np.isnan(number(requests, "started_ns")) | outcome_in(requests, {Outcome.CLIENT})
     missing = float(np.sum(due & unsent)) / planned
-    if not dropped and not lost:
+    if not dropped and not lost and not gone:
         yield from V02.graded(
             missing,
             case.ask.thresholds.v02_unsent,

@@ -12,7 +12,7 @@ from slobench.config.slo import Slo
 from slobench.metrics import load, objectives, tables, validity, window
 from slobench.metrics.ask import Ask
 from slobench.metrics.case import Case
-from slobench.metrics.columns import BoolArray, is_ok, seconds
+from slobench.metrics.columns import FAILED, OURS, BoolArray, is_ok, outcome_in, seconds
 from slobench.metrics.estimate import Windows, split
 from slobench.metrics.explain import statement
 from slobench.metrics.latency import derive
@@ -121,8 +121,8 @@ def summarise(evaluation: Evaluation) -> Summary:
 def _exits(evaluation: Evaluation, *, valid: bool) -> set[Exit]:
     ask, outcome = evaluation.ask, evaluation.records.requests
     exits = {Exit.INTERRUPTED} if ask.interrupted else set()
-    tried = ~np.isnan(seconds(outcome, "started_ns"))
-    if ask.target_died or (tried.any() and not is_ok(outcome).any()):
+    failed = outcome_in(outcome, FAILED - OURS)
+    if ask.target_died or (failed.any() and not is_ok(outcome).any()):
         exits.add(Exit.TARGET)
     if not valid:
         exits.add(Exit.INVALID)

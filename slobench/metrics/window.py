@@ -85,7 +85,7 @@ def _offered_until_s(requests: Columns, ask: Ask) -> float:
     if ask.closed:
         ran_out = _first_user_out_s(requests)
         limits = [x for x in (ask.duration_s, ran_out) if x is not None]
-        if ask.interrupted or not limits:
+        if ask.interrupted or ask.target_died or ask.workers_lost or not limits:
             limits.append(last)
         return min(limits)
     if ask.duration_s is None:

@@ -76,6 +76,26 @@ def redact(value: Any, secrets: Collection[str] = ()) -> Any:
     return _redact(value, sorted(spellings, key=len, reverse=True))  # a secret that holds another goes first
 
 
+def secrets_in(value: Any) -> set[str]:
+    """Every credential in JSON-like settings: strings under keys, or after command-line flags, that name one."""
+    found: set[str] = set()
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if isinstance(key, str) and _SECRET_KEYS.fullmatch(key) and isinstance(item, str):
+                found.add(item)
+            else:
+                found |= secrets_in(item)
+    elif isinstance(value, list | tuple):
+        words = [item if isinstance(item, str) else "" for item in value]
+        for word, following in zip(words, [*words[1:], ""], strict=True):
+            flag, equals, inline = word.partition("=")
+            if flag.startswith("-") and _SECRET_KEYS.fullmatch(flag.lstrip("-")):
+                found.add(inline if equals else following)
+        for item in value:
+            found |= secrets_in(item)
+    return found - {""}
+
+
 def _redact(value: Any, secrets: list[str]) -> Any:
     if isinstance(value, str):
         return _redact_text(value, secrets)

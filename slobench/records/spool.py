@@ -117,8 +117,11 @@ class SpoolWriter:
                 self._waiting_bytes += nbytes
         self._wake.set()
 
-    def close(self, timeout_s: float = 10.0) -> None:
-        """Flush, wait for the writer thread, and count what could not be written as lost."""
+    def close(self, timeout_s: float = 10.0, *, ended_well: bool = True) -> None:
+        """Flush, wait for the writer thread, and count what could not be written as lost.
+
+        ended_well False: the worker failed, and what it still had to do is lost, not merely unsent.
+        """
         if self._closing:
             return
         self.flush()
@@ -129,7 +132,7 @@ class SpoolWriter:
             for name, rows, _ in self._waiting:
                 self.lost[name] += _count(name, rows)
             self._waiting.clear()
-        if not self.lost_rows:
+        if ended_well and not self.lost_rows:
             with suppress(OSError):
                 self._marker.replace(self._marker.with_suffix(".closed"))  # a rename needs no space
 

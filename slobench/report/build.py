@@ -135,6 +135,7 @@ def ask_of(run: Mapping[str, Any], workload: Workload, slo: Slo) -> Ask:
         interrupted=bool(how.get("interrupted")),
         target_died=bool(how.get("target_died")),
         workers=int(run.get("workers") or 1),
+        workers_lost=len(_section(how, "workers_lost")),
         thresholds=Thresholds.from_dict(_section(run, "thresholds")),
     )
 

@@ -153,7 +153,8 @@ class Guard:
         if server.stdout is not None:
             self._selector.register(server.stdout.fileno(), selectors.EVENT_READ, self._on_output)
         if sys.platform == "linux":  # its end is readable at once; elsewhere at the next poll
-            self._selector.register(os.pidfd_open(server.pid), selectors.EVENT_READ, self._selector.unregister)
+            with contextlib.suppress(OSError):  # no pidfds here: the poll sees it half a second later
+                self._selector.register(os.pidfd_open(server.pid), selectors.EVENT_READ, self._selector.unregister)
         return server
 
     def _wait(self, timeout_s: float) -> None:
@@ -174,8 +175,12 @@ class Guard:
             if b"\n" in self._line:
                 line, _, data = self._line.partition(b"\n")
                 self._say(event="line", text=line.decode(errors="replace"))
-                os.write(self._log_fd, data)
+                self._log(data)
         else:
+            self._log(data)
+
+    def _log(self, data: bytes) -> None:
+        with contextlib.suppress(OSError):  # a full disk must not end the server
             os.write(self._log_fd, data)
 
     def _reap(self) -> bool:

@@ -64,7 +64,14 @@ def test_set_replaces_a_value(plan):
 
 def test_a_closed_loop_has_no_rates(plan):
     """In a closed loop the load follows from the users: rates are null, not 0."""
-    sets = ["loop.mode=closed", "loop.users=4", "classes.steady.arrivals=null", "duration=null", "requests=12"]
+    sets = [
+        "loop.mode=closed",
+        "loop.users=4",
+        "classes.steady.arrivals=null",
+        "duration=null",
+        "requests=12",
+        "drain.mode=wait",
+    ]
     facts = json.loads(plan("--json", *(part for each in sets for part in ("--set", each))).output)
     assert facts["sessions"] == 4
     assert facts["span_s"] is None

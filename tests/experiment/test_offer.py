@@ -27,12 +27,17 @@ class FakePool:
     ends: Callable[[FakePool], bool] = lambda pool: "cut" in pool.told
     told: list[Any] = field(default_factory=list)
     lost: dict[int, str] = field(default_factory=dict)
+    ended: dict[int, Any] = field(default_factory=dict)
+    workers: int = 1
     ticks: int = 0
     each_tick: Callable[[int], None] = lambda _: None
 
     @property
     def running(self) -> bool:
-        return not self.ends(self)
+        return not self.ends(self) and len(self.lost) < self.workers
+
+    def give_up(self, worker: int, why: str) -> None:
+        self.lost[worker] = why
 
     def next_event(self, timeout_s: float) -> None:
         self.ticks += 1
@@ -138,7 +143,7 @@ def test_t33_grace_ends_at_duration_plus_grace(tmp_path: Path, at_s: float, *, c
 def test_a_count_bound_run_is_not_stopped_by_time(tmp_path: Path) -> None:
     """Its plan ends by itself; the workers are never told to stop."""
     pool = FakePool(ends=lambda pool: pool.ticks >= 3)
-    list(follow(tmp_path, workload(duration=None, requests=20), pool, at_s=100))
+    list(follow(tmp_path, workload(duration=None, requests=20), pool, at_s=50))
     assert pool.told == []
 
 
@@ -182,8 +187,18 @@ def test_a_worker_that_does_not_end_when_cut_is_given_up(tmp_path: Path, monkeyp
     pool = FakePool(ends=lambda _: False)
     events = list(follow(tmp_path, workload(), pool, at_s=5, asked=Asked(2)))
     assert pool.told.count("cut") == 1
-    assert any(isinstance(event, Notice) and "killed" in event.text for event in events)
+    assert "of the order to" in pool.lost[0]
     assert isinstance(events[-1], OfferEnd)
+    assert events[-1].stop == "interrupted"
+
+
+def test_a_frozen_worker_is_given_up(tmp_path: Path) -> None:
+    """A worker whose heartbeat is a minute old would hold up the run for ever: it counts as lost."""
+    pool = FakePool(ends=lambda _: False)
+    events = list(follow(tmp_path, workload(), pool, at_s=61))
+    assert "gave no sign" in pool.lost[0]
+    assert isinstance(events[-1], OfferEnd)
+    assert events[-1].stop == "worker lost"
 
 
 def test_progress_counts_what_the_counters_say(tmp_path: Path) -> None:

@@ -106,3 +106,13 @@ def test_versions_name_what_is_installed() -> None:
     found = versions()
     assert {"slobench", "python", "openssl", "numpy", "pyarrow", "orjson"} <= found.keys()
     assert all(found.values())
+
+
+def test_credentials_are_found_in_settings_and_command_lines() -> None:
+    """A key of the server's, given as a setting or as a flag, is known, so that it can be taken out everywhere."""
+    settings = {
+        "args": {"api-key": "sk-one", "max-num-seqs": "8"},
+        "argv": ["serve", "--api-key", "sk-two", "--port", "1"],
+        "more": [["--hf-token=sk-three"], {"password": "sk-four"}],
+    }
+    assert provenance.secrets_in(settings) == {"sk-one", "sk-two", "sk-three", "sk-four"}
