@@ -327,3 +327,24 @@ def test_any_mixture_of_outcomes_and_nulls_makes_a_summary(
     for table in (*seen.latency["all"].values(), *seen.latency_adjusted["all"].values()):
         values = [estimate.value for name, estimate in table.items() if name != "mean"]
         assert values == sorted(values)  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"), [("cut", 0), ("client", Exit.INVALID), ("lost", Exit.INVALID), ("connection", Exit.TARGET)]
+)
+def test_only_the_servers_own_failures_are_a_failed_target(clean: Clean, outcome: str, code: int) -> None:
+    """Where no reply succeeded, exit 6 says that the server failed; replies that we ended or lost do not say that."""
+    run = clean()
+    run["outcome"] = np.full(len(run["index"]), outcome)
+    assert (Exit.TARGET in summary(run).exits) == (code == Exit.TARGET)
+    if code == Exit.INVALID:
+        assert not summary(run).valid
+
+
+def test_a_lost_worker_is_invalid_even_where_nothing_was_in_flight(clean: Clean) -> None:
+    """Half the load was never offered: no request is lost, but the numbers are of another load than planned."""
+    run = clean()
+    run.ask = replace(run.ask, workers=2, workers_lost=1)
+    seen = summary(run)
+    assert not seen.valid
+    assert "1 of 2 generator processes lost" in seen.verdict
