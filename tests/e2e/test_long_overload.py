@@ -21,7 +21,7 @@ def test_a_load_that_it_cannot_carry(tmp_path: Path, record_property: Callable[[
         "--arrivals",
         "constant",
         "--rate",
-        "20",
+        "120",
         "--duration",
         "40s",
         "--drain",
