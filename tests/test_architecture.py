@@ -17,6 +17,7 @@ LEVELS = {
     **dict.fromkeys(("config", "stats", "wire", "records"), 1),
     "workload": 2,
     **dict.fromkeys(("plan", "metrics", "engine"), 3),
+    "segments": 3,
     **dict.fromkeys(("generate", "targets", "telemetry"), 4),
     "experiment": 5,
     "report": 6,

@@ -12,7 +12,7 @@ from slobench.experiment.events import Event
 
 BATCHES = 10  # consecutive parts of a probe, equal in requests: their spread gives the design effect
 
-Purpose = Literal["warmup", "bracket", "refine", "certify"]
+Purpose = Literal["warmup", "floor", "bracket", "refine", "certify"]
 Tally = tuple[tuple[int, int], ...]
 """(good, judged) of each of the BATCHES batches of a probe, in order of arrival."""
 
@@ -61,6 +61,8 @@ class Probed:
     p99_e2e_s: float | None
     start_s: float
     end_s: float
+    mean_ttft_s: float | None = None
+    mean_tpot_s: float | None = None
     curtailed: bool = False  # given up: it could not pass any more
     instrument: tuple[str, ...] = ()  # findings of the client's side (V01, V02): it does not enter the fit
 
@@ -85,7 +87,8 @@ class Stream(Protocol):
         """Offer a probe right after what was offered before.
 
         Ends when its last arrival has been sent, or it was given up as futile; in real time a little earlier,
-        so that the next probe is there in time.
+        so that the next probe is there in time. Closing the iterator before its end gives up what has not been sent;
+        such a probe is never among the finished. Yields at least once a second of the stream's time.
         """
         ...
 

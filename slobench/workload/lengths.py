@@ -12,17 +12,27 @@ from slobench.config.workload import (
     NormalLength,
     UniformLength,
 )
-from slobench.workload.variates import FloatArray, IntArray, exp, normal_quantile, uniforms
+from slobench.workload.variates import FloatArray, IntArray, exp, normal_quantile, raw, uniforms
 
 _MOST_TOKENS = 10_000_000
 
 
 def draw(lengths: Lengths, n: int, rng: np.random.Generator) -> IntArray:
     """Draw n lengths in tokens, each by inversion of one uniform: the first k of them do not depend on n."""
-    u = uniforms(n, rng)
+    return by_inversion(lengths, uniforms(n, rng))
+
+
+def draw_stratified(lengths: Lengths, n: int, rng: np.random.Generator) -> IntArray:
+    """Draw n lengths, one from each nth part of the distribution, in random order: their mean hardly varies."""
+    order = np.argsort(raw(n, rng), kind="stable")
+    return by_inversion(lengths, (order + uniforms(n, rng)) / n)
+
+
+def by_inversion(lengths: Lengths, u: FloatArray) -> IntArray:
+    """Turn uniforms in (0, 1) into lengths, increasing in u."""
     match lengths:
         case ConstantLength(value=value):
-            return np.full(n, value, dtype=np.int64)
+            return np.full(len(u), value, dtype=np.int64)
         case UniformLength(low=low, high=high):
             return low + _pick(u, high - low + 1)
         case NormalLength(mean=mean, std=std):

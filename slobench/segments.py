@@ -1,0 +1,148 @@
+"""Plan segments: a plan that grows, one piece for each load that a search steps to, on one clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from slobench.config.workload import Arrivals, Burst, Poisson, Workload
+from slobench.errors import ConfigError
+from slobench.names import NULL
+from slobench.plan import Plan
+from slobench.workload.arrivals import is_steady, offsets_ns
+from slobench.workload.lengths import draw, draw_stratified
+from slobench.workload.prompts import prompt_refs
+from slobench.workload.variates import IntArray, child, raw, uniforms
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a segment begins: the first index, and the time from which its first gap counts."""
+
+    index: int = 0
+    at_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segment:
+    """Some rows of a growing plan; the first `settle` of them do not count. `next` is where the one after begins."""
+
+    plan: Plan
+    settle: int
+    next: Start
+
+
+def build_segment(  # each is one fact of the load
+    workload: Workload, *, rate: float, n: int, settle: int, seed: int, vr: bool, start: Start
+) -> Segment:
+    """Plan `settle + n` requests at a total rate, the classes in the proportions of their nominal rates.
+
+    The first arrival comes a gap of its process after `start.at_ns`. vr (variance reduction): of the n that count,
+    Poisson arrivals are n uniform times, sorted, in exactly n / rate seconds (what Poisson arrivals are, given their
+    number), each class has its share of n, and lengths are stratified; other processes keep their own gaps. The
+    requests before them are never conditioned.
+    Raises ConfigError for a burst or a closed loop, which have no rate.
+    """
+    times, codes, end_ns = _settling(workload, rate, settle, seed, start.at_ns)
+    reduced = vr and all(isinstance(spec.arrivals, Poisson) for spec in workload.classes.values())
+    counted = _conditioned if reduced else _as_they_come
+    more_times, more_codes, end_ns = counted(workload, rate, n, seed, end_ns)
+    times, codes = np.concatenate([times, more_times]), np.concatenate([codes, more_codes])
+    index = np.arange(start.index, start.index + len(times))
+    columns = {}
+    for purpose, side in (("input_tokens", "input"), ("output_tokens", "output")):
+        settling = _lengths(workload, f"settling {purpose}", codes[:settle], seed, stratified=False)
+        counting = _lengths(workload, purpose, codes[settle:], seed, stratified=vr)
+        columns[side] = np.concatenate([settling, counting])
+    prompt, priority = _prompts(workload, index, codes, seed)
+    plan = Plan(
+        index=index,
+        scheduled_ns=times,
+        class_code=codes.astype(np.int32),
+        session=index,
+        turn=np.zeros(len(index), np.int32),
+        prompt=prompt,
+        input_tokens=columns["input"],
+        output_tokens=columns["output"],
+        priority=priority,
+        class_names=tuple(workload.classes),
+    )
+    return Segment(plan, settle, Start(start.index + len(times), end_ns))
+
+
+def shares(workload: Workload) -> dict[str, float]:
+    """Part of each class in the workload's total nominal rate. Raises ConfigError where there is no rate."""
+    rates: dict[str, float] = {}
+    for name, spec in workload.classes.items():
+        if spec.arrivals is None or isinstance(spec.arrivals, Burst):
+            raise ConfigError(
+                f"class {name} has no arrival rate that could be varied\n"
+                "  expected  arrivals: poisson, gamma or constant, with a rate"
+            )
+        rates[name] = spec.arrivals.rate
+    total = sum(rates.values())
+    return {name: rate / total for name, rate in rates.items()}
+
+
+def _settling(workload: Workload, rate: float, n: int, seed: int, start_ns: int) -> tuple[IntArray, IntArray, int]:
+    if n == 0:
+        return np.empty(0, np.int64), np.empty(0, np.int64), start_ns
+    return _superposed(workload, rate, n, seed, start_ns, "settling arrivals")
+
+
+def _as_they_come(workload: Workload, rate: float, n: int, seed: int, start_ns: int) -> tuple[IntArray, IntArray, int]:
+    return _superposed(workload, rate, n, seed, start_ns, "arrivals")
+
+
+def _superposed(  # private, and each is one fact
+    workload: Workload, rate: float, n: int, seed: int, start_ns: int, purpose: str
+) -> tuple[IntArray, IntArray, int]:
+    """Times, class codes and end of the first n arrivals of all classes; each process begins with a gap."""
+    times = []
+    for name, share in shares(workload).items():
+        process = _at_rate(workload.classes[name].arrivals, share * rate)
+        due = offsets_ns(process, n=n, horizon_ns=None, rng=child(seed, purpose, name))
+        # Evenly spaced arrivals begin at 0: here they go on from the segment before.
+        times.append(due + round(1e9 / (share * rate)) if is_steady(process) else due)
+    codes = np.repeat(np.arange(len(times)), [len(each) for each in times])
+    due = np.concatenate(times)
+    order = np.argsort(due, kind="stable")[:n]
+    return start_ns + due[order], codes[order], start_ns + int(due[order[-1]])
+
+
+def _at_rate(process: Arrivals | None, rate: float) -> Arrivals:
+    assert process is not None  # `shares` has refused it
+    return process.model_copy(update={"rate": rate})
+
+
+def _conditioned(workload: Workload, rate: float, n: int, seed: int, start_ns: int) -> tuple[IntArray, IntArray, int]:
+    """n arrivals of Poisson processes, given that there are n and how many are of each class."""
+    length_ns = round(n / rate * 1e9)
+    due = np.sort((uniforms(n, child(seed, "arrivals")) * length_ns).astype(np.int64))
+    edges = np.rint(np.cumsum([0.0, *shares(workload).values()]) * n).astype(np.int64)
+    edges[-1] = n
+    ordered = np.repeat(np.arange(len(edges) - 1), np.diff(edges))
+    shuffled = np.argsort(raw(n, child(seed, "classes")), kind="stable")
+    return start_ns + due, ordered[shuffled], start_ns + length_ns
+
+
+def _lengths(workload: Workload, purpose: str, codes: IntArray, seed: int, *, stratified: bool) -> IntArray:
+    """Input or output tokens of the rows with these class codes."""
+    result = np.empty(len(codes), dtype=np.int64)
+    drawn = draw_stratified if stratified else draw
+    for code, (name, spec) in enumerate(workload.classes.items()):
+        rows = np.flatnonzero(codes == code)
+        lengths = spec.input_tokens if purpose.endswith("input_tokens") else spec.output_tokens
+        result[rows] = drawn(lengths, len(rows), child(seed, purpose, name))
+    return result
+
+
+def _prompts(workload: Workload, index: IntArray, codes: IntArray, seed: int) -> tuple[IntArray, IntArray]:
+    """Prompt references and priorities."""
+    prompt, priority = (np.empty(len(index), dtype=np.int64) for _ in range(2))
+    for code, (name, spec) in enumerate(workload.classes.items()):
+        rows = np.flatnonzero(codes == code)
+        prompt[rows] = prompt_refs(index[rows], seed=seed, name=name, shared_prefix_tokens=spec.shared_prefix_tokens)
+        priority[rows] = NULL if spec.priority is None else spec.priority
+    return prompt, priority

@@ -1,0 +1,114 @@
+"""Plan segments: one clock over all of them, what is conditioned and what is not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from slobench.config.workload import Burst, Constant, Gamma, LognormalLength, Poisson, RequestClass, Workload
+from slobench.errors import ConfigError
+from slobench.segments import Start, build_segment, shares
+
+
+def workload(**arrivals) -> Workload:
+    lengths = {
+        "input_tokens": LognormalLength(mean=512, sigma=0.9, min=8, max=8000),
+        "output_tokens": LognormalLength(mean=220, sigma=0.8, min=1, max=2000),
+    }
+    classes = {name: RequestClass(arrivals=process, **lengths) for name, process in arrivals.items()}
+    return Workload(name="w", classes=classes, requests=1)
+
+
+TWO = workload(a=Poisson(rate=3), b=Poisson(rate=1))
+
+
+@settings(max_examples=30)
+@given(
+    process=st.sampled_from([Poisson(rate=1), Gamma(rate=1, cv=2), Constant(rate=1)]),
+    vr=st.booleans(),
+    seed=st.integers(0, 2**31),
+)
+def test_segments_go_on_where_the_last_one_ended(process, *, vr: bool, seed: int) -> None:
+    """Indices count on, times never go back, and the next segment begins at or after the last arrival."""
+    one = workload(only=process)
+    first = build_segment(one, rate=20, n=300, settle=40, seed=seed, vr=vr, start=Start())
+    second = build_segment(one, rate=25, n=200, settle=0, seed=seed + 1, vr=vr, start=first.next)
+    assert len(first.plan) == 340
+    assert len(second.plan) == 200
+    assert np.array_equal(np.concatenate([first.plan.index, second.plan.index]), np.arange(540))
+    due = np.concatenate([first.plan.scheduled_ns, second.plan.scheduled_ns])
+    assert np.all(np.diff(due) >= 0)
+    assert due[0] > 0
+    assert first.next.index == 340
+    assert first.plan.scheduled_ns[-1] <= first.next.at_ns <= second.plan.scheduled_ns[0]
+
+
+def test_the_gap_over_a_joint_is_one_of_the_process() -> None:
+    """Evenly spaced arrivals stay evenly spaced across segments."""
+    one = workload(only=Constant(rate=1))
+    first = build_segment(one, rate=20, n=10, settle=5, seed=0, vr=False, start=Start())
+    second = build_segment(one, rate=20, n=10, settle=0, seed=1, vr=False, start=first.next)
+    due = np.concatenate([first.plan.scheduled_ns, second.plan.scheduled_ns])
+    assert set(np.diff(due)) == {50_000_000}
+
+
+def test_poisson_gaps_over_joints_are_exponential() -> None:
+    """The first gap of plain and of conditioned segments has the mean of all others."""
+    for vr in (False, True):
+        start, firsts = Start(), []
+        for seed in range(2000):
+            segment = build_segment(TWO, rate=10, n=20, settle=0, seed=seed, vr=vr, start=start)
+            firsts.append((segment.plan.scheduled_ns[0] - start.at_ns) / 1e9)
+            start = segment.next
+        # a uniform's minimum of 20 in 2 s: mean 2/21; an exponential gap: 1/10. sd of a mean of 2000: about 2.2 %
+        assert np.mean(firsts) == pytest.approx(2 / 21 if vr else 0.1, rel=4 * 0.0224)
+
+
+def test_variance_reduction_fixes_counts_and_lengths() -> None:
+    """n requests take n / rate seconds, each class has its share, lengths are spread as the distribution is."""
+    segment = build_segment(TWO, rate=20, n=1000, settle=100, seed=3, vr=True, start=Start())
+    plan = segment.plan.take(segment.plan.index >= segment.settle)
+    began = segment.next.at_ns - 1000 * 50_000_000
+    assert np.all(plan.scheduled_ns >= began)
+    assert np.all(plan.scheduled_ns < segment.next.at_ns)
+    assert np.bincount(plan.class_code).tolist() == [750, 250]
+    plain = build_segment(TWO, rate=20, n=1000, settle=100, seed=3, vr=False, start=Start()).plan
+    rows = plan.class_code == 0
+    quarter = np.searchsorted(np.sort(plan.output_tokens[rows]), np.median(plan.output_tokens[rows]))
+    assert quarter == pytest.approx(375, abs=12)
+    assert plain.digest != segment.plan.digest
+
+
+def test_variance_reduction_leaves_other_processes_alone() -> None:
+    """Gamma arrivals keep their gaps: conditioning them on their number would make another process."""
+    one = workload(only=Gamma(rate=1, cv=2))
+    with_vr = build_segment(one, rate=20, n=500, settle=50, seed=4, vr=True, start=Start()).plan
+    without = build_segment(one, rate=20, n=500, settle=50, seed=4, vr=False, start=Start()).plan
+    assert np.array_equal(with_vr.scheduled_ns, without.scheduled_ns)
+    assert not np.array_equal(with_vr.output_tokens, without.output_tokens)
+
+
+def test_conditioned_arrivals_are_as_random_as_poisson_within_the_segment() -> None:
+    """Counts in tenths of a segment vary as a multinomial's do, not less."""
+    counted = []
+    for seed in range(400):
+        plan = build_segment(TWO, rate=20, n=1000, settle=0, seed=seed, vr=True, start=Start()).plan
+        counted.append(np.bincount((plan.scheduled_ns // 5_000_000_000).astype(int), minlength=10)[:10])
+    ratio = np.var(counted, axis=0, ddof=1).mean() / (1000 * 0.1 * 0.9)
+    assert ratio == pytest.approx(1, abs=5 * np.sqrt(2 / (399 * 9)))  # chi-square with 399·9 degrees of freedom
+
+
+def test_classes_keep_their_proportions() -> None:
+    """A total rate is split as the nominal rates are."""
+    assert shares(TWO) == {"a": 0.75, "b": 0.25}
+    plan = build_segment(TWO, rate=40, n=20_000, settle=0, seed=5, vr=False, start=Start()).plan
+    assert np.mean(plan.class_code == 1) == pytest.approx(0.25, abs=5 * np.sqrt(0.25 * 0.75 / 20_000))
+    assert (len(plan) - 1) / plan.scheduled_ns[-1] * 1e9 == pytest.approx(40, rel=5 / np.sqrt(20_000))
+
+
+def test_a_burst_has_no_rate() -> None:
+    """What has no rate is refused."""
+    with pytest.raises(ConfigError, match="no arrival rate"):
+        build_segment(workload(only=Burst()), rate=1, n=1, settle=0, seed=0, vr=False, start=Start())
