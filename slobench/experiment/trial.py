@@ -2,55 +2,42 @@
 
 from __future__ import annotations
 
-import secrets
 import shutil
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slobench.clock import ClockAnchor
-from slobench.config.load import AnyTarget, public
+from slobench.config.load import AnyTarget
 from slobench.config.secrets import resolve_secrets
-from slobench.config.slo import Deadline, Slo, e2e_limit_s, parse_slo
-from slobench.config.target import RemoteTarget
-from slobench.config.workload import ClosedLoop, OpenLoop, Workload
+from slobench.config.slo import e2e_limit_s, parse_slo
+from slobench.config.workload import ClosedLoop, Workload
 from slobench.errors import ConfigError
 from slobench.experiment.events import Event, Notice, Step
 from slobench.experiment.offer import Offer, OfferEnd, offer
-from slobench.generate.job import Job, Limits
-from slobench.generate.pool import Pool, default_workers, raise_fd_limit
-from slobench.metrics.ask import Thresholds
-from slobench.plan import Plan, build_plan, refuse_too_long
+from slobench.experiment.setup import (
+    Trial,
+    first_run_json,
+    jobs_of,
+    observe,
+    refuse_unjudgeable,
+    secrets_of,
+    workers_for,
+)
+from slobench.generate.pool import Pool, raise_fd_limit
+from slobench.plan import build_plan, refuse_too_long
 from slobench.records import counters as live
-from slobench.records import provenance
 from slobench.records.store import read_run_json, write_run_json
-from slobench.targets.base import RunningTarget
 from slobench.targets.launch import start
-from slobench.wire.endpoint import Endpoint
 
-SCHEMA = 1
+__all__ = ["Finished", "Interrupts", "Trial", "default_folder", "prepare_folder", "run_trial"]
+
+
 _OURS = ("run.json", "plan.parquet", "requests.parquet", "chunks.parquet", "telemetry.parquet", "server.log",
          "report.html", "report.md", "server-requests.csv", "spool", "repeats.json")  # fmt: skip
-_RESERVED_FDS = 64
-_LEAST_STOP = 1000  # requests in flight that a worker may have before another worker is worth splitting the stop
-_LOCAL = ("://127.", "://localhost", "://[::1]")
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """What is offered to whom, and where the files go."""
-
-    workload: Workload
-    target: AnyTarget
-    folder: Path
-    seed: int = 0
-    workers: int | None = None
-    force: bool = False
-    notes: tuple[str, ...] = ()
-    thresholds: Thresholds = field(default_factory=Thresholds)
 
 
 @dataclass(slots=True)
@@ -79,7 +66,7 @@ def run_trial(trial: Trial, interrupts: Interrupts) -> Iterator[Event | Finished
     spool = folder / "spool"
     with ExitStack() as stack:
         stack.callback(_forget_unless_begun, folder)
-        workers = trial.workers or _workers(workload, default_workers(local_target=_is_local(target)))
+        workers = trial.workers or workers_for(workload, target)
         closed = isinstance(workload.loop, ClosedLoop)
         fd_limit = raise_fd_limit(workload.loop.users if isinstance(workload.loop, ClosedLoop) else 0)
         pool = Pool(workers, spool)  # they import while the target starts
@@ -93,17 +80,17 @@ def run_trial(trial: Trial, interrupts: Interrupts) -> Iterator[Event | Finished
         plan.save(spool / "plan.arrow")
         for note in trial.notes:
             yield Notice(note)
-        secret = _secrets(target, headers)
-        run = _first_run_json(trial, plan, workers, secret)
+        secret = secrets_of(target, headers)
+        run = first_run_json(trial, plan, workers, secret)
         write_run_json(folder, run)
         yield Step("starting the target")
         running = start(target, log=folder / "server.log", headers=headers, e2e_limit_s=e2e_limit_s(slo))
         stack.callback(running.stop)
         refuse_too_long(plan, running.endpoint)
-        _refuse_unjudgeable(slo, running.endpoint)
+        refuse_unjudgeable(slo, running.endpoint)
         live.Counters.create(spool / live.FILE, workers).close()
-        jobs = _jobs(trial, plan, slo, running.endpoint, workers, fd_limit, run["nonce"])
-        _observed(run, running, secret)
+        jobs = jobs_of(trial, plan, slo, running.endpoint, workers, fd_limit, run["nonce"])
+        observe(run, running, secret)
         anchor = ClockAnchor.take()
         epoch_ns = pool.start(jobs)
         run["clock"] = {"monotonic_ns": anchor.monotonic_ns, "wall_ns": anchor.wall_ns, "start_ns": epoch_ns}
@@ -120,17 +107,6 @@ def run_trial(trial: Trial, interrupts: Interrupts) -> Iterator[Event | Finished
         yield from _close_books(folder, run, ended, pool, failure)
         yield Step("stopping the target")
     yield Finished(folder, ended.interrupted, failure)
-
-
-def _workers(workload: Workload, free: int) -> int:
-    """As many as are free, but no more than have something to do.
-
-    A low safety stop stays whole: split over workers, one would drop at its share while another has room.
-    """
-    loop = workload.loop
-    if isinstance(loop, ClosedLoop):
-        return min(free, loop.users)
-    return min(free, max(1, loop.max_in_flight // _LEAST_STOP))
 
 
 def _forget_unless_begun(folder: Path) -> None:
@@ -197,114 +173,3 @@ def default_folder(workload: Workload, target: AnyTarget) -> Path:
         folder = Path("results") / f"{stem}-{number}"
         number += 1
     return folder
-
-
-def _is_local(target: AnyTarget) -> bool:
-    return not isinstance(target, RemoteTarget) or any(host in target.url for host in _LOCAL)
-
-
-def _first_run_json(trial: Trial, plan: Plan, workers: int, secret: Collection[str]) -> dict[str, Any]:
-    workload = trial.workload
-    scheduled = plan.scheduled_ns
-    span_s = float(scheduled[-1]) / 1e9 if scheduled is not None and len(plan) > 1 else None
-    return {
-        "schema": SCHEMA,
-        "slobench": provenance.versions()["slobench"],
-        "name": workload.name,
-        "spec": {
-            "workload": public(workload),
-            "target": provenance.redact(public(trial.target), secret),
-            "slo": list(workload.slo),
-        },
-        "seed": trial.seed,
-        "plan": {"digest": plan.digest, "rows": len(plan), "rate": (len(plan) - 1) / span_s if span_s else None},
-        "nonce": secrets.token_hex(8),
-        "settings": {"requested": provenance.redact(public(trial.target), secret), "observed": {}},
-        "versions": provenance.versions(),
-        "host": provenance.host(),
-        "server": {},
-        "workers": workers,
-        "stamps": None,
-        "vr": "off",
-        "thresholds": trial.thresholds.to_dict(),
-        "run": {
-            "by": "count" if workload.requests is not None else "duration",
-            "duration_s": None if workload.duration is None else workload.duration / 1e9,
-            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "stop": None,
-            "interrupted": True,  # until the end is written: what a killed run leaves says so
-            "target_died": False,
-            "end_ns": None,
-            "notes": list(trial.notes),
-        },
-    }
-
-
-def _observed(run: dict[str, Any], running: RunningTarget, secrets: Collection[str]) -> None:
-    endpoint = running.endpoint
-    run["settings"]["observed"] = provenance.redact(running.observed, secrets)
-    server = {
-        "url": endpoint.url,
-        "model": endpoint.model,
-        "pid": running.pid,
-        "max_model_len": endpoint.max_model_len,
-        "forces_length": endpoint.forces_length,
-        "token_ids": list(endpoint.token_ids) if endpoint.token_ids else None,
-        "total_timeout_s": endpoint.total_timeout_ns / 1e9,
-        "api": endpoint.api,
-        "stream": endpoint.stream,
-        "transport": endpoint.transport,
-        "connection": endpoint.connection,
-        "proxy": endpoint.proxy,
-    }
-    run["server"] = provenance.redact(server, secrets)
-
-
-def _secrets(target: AnyTarget, headers: Mapping[str, str]) -> set[str]:
-    """What must stand in no file: header values, and what the target's settings call a key, token or password."""
-    return {*headers.values(), *provenance.secrets_in(target.model_dump(mode="json"))}
-
-
-def _refuse_unjudgeable(slo: Slo, endpoint: Endpoint) -> None:
-    timed = {"ttft", "ttfo", "tpot", "max_gap"}
-    found = sorted({each.metric for each in slo.clauses if not isinstance(each, Deadline) and each.metric in timed})
-    if found and not endpoint.stream:
-        raise ConfigError(
-            f"an SLO on {', '.join(found)} cannot be judged where replies are not streamed\n"
-            "  expected  `talk.stream: true`, or limits on e2e only"
-        )
-
-
-def _limits(slo: Slo, names: tuple[str, ...]) -> Limits:
-    return {
-        name: [(each.metric, each.limit_s, each.per_token_s) for each in slo.for_class(name).limits] for name in names
-    }
-
-
-def _jobs(trial: Trial, plan: Plan, slo: Slo, endpoint: Endpoint, workers: int, fd_limit: int, nonce: str) -> list[Job]:
-    workload, loop = trial.workload, trial.workload.loop
-    if isinstance(loop, OpenLoop) and endpoint.connection == "per-session":
-        # Each request of an open loop is a session of its own: kept open, its connection would never be used again.
-        endpoint = replace(endpoint, connection="per-request")
-    cap = loop.max_in_flight if isinstance(loop, OpenLoop) else loop.users
-    cap = min(cap, max(1, fd_limit - _RESERVED_FDS) * workers)
-    prefixes: Mapping[str, int] = {name: spec.shared_prefix_tokens for name, spec in workload.classes.items()}
-    spool = trial.folder / "spool"
-    return [
-        Job(
-            worker=worker,
-            workers=workers,
-            plan=str(spool / "plan.arrow"),
-            spool=str(spool),
-            counters=str(spool / live.FILE),
-            endpoint=endpoint,
-            seed=trial.seed,
-            nonce=nonce,
-            shared_prefix_tokens=prefixes,
-            limits=_limits(slo, plan.class_names),
-            closed=isinstance(loop, ClosedLoop),
-            think_ns=loop.think_time if isinstance(loop, ClosedLoop) else 0,
-            max_in_flight=cap if isinstance(loop, ClosedLoop) else cap // workers + (worker < cap % workers),
-        )
-        for worker in range(workers)
-    ]

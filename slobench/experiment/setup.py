@@ -1,0 +1,172 @@
+"""What a trial and a stream of probes need before the first request: run.json, refusals, the workers' jobs."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from slobench.config.load import AnyTarget, public
+from slobench.config.slo import Deadline, Slo
+from slobench.config.target import RemoteTarget
+from slobench.config.workload import ClosedLoop, OpenLoop, Workload
+from slobench.errors import ConfigError
+from slobench.generate.job import Job, Limits
+from slobench.generate.pool import default_workers
+from slobench.metrics.ask import Thresholds
+from slobench.plan import Plan
+from slobench.records import counters as live
+from slobench.records import provenance
+from slobench.targets.base import RunningTarget
+from slobench.wire.endpoint import Endpoint
+
+SCHEMA = 1
+_RESERVED_FDS = 64
+_LEAST_STOP = 1000  # requests in flight that a worker may have before another worker is worth splitting the stop
+_LOCAL = ("://127.", "://localhost", "://[::1]")
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What is offered to whom, and where the files go."""
+
+    workload: Workload
+    target: AnyTarget
+    folder: Path
+    seed: int = 0
+    workers: int | None = None
+    force: bool = False
+    notes: tuple[str, ...] = ()
+    thresholds: Thresholds = field(default_factory=Thresholds)
+
+
+def workers_for(workload: Workload, target: AnyTarget) -> int:
+    """As many as the cores allow, but no more than have something to do.
+
+    A low safety stop stays whole: split over workers, one would drop at its share while another has room.
+    """
+    free, loop = default_workers(local_target=is_local(target)), workload.loop
+    if isinstance(loop, ClosedLoop):
+        return min(free, loop.users)
+    return min(free, max(1, loop.max_in_flight // _LEAST_STOP))
+
+
+def is_local(target: AnyTarget) -> bool:
+    """Whether the target shares this machine's cores."""
+    return not isinstance(target, RemoteTarget) or any(host in target.url for host in _LOCAL)
+
+
+def first_run_json(trial: Trial, plan: Plan, workers: int, secret: Collection[str]) -> dict[str, Any]:
+    """Return run.json as it is before the target has started."""
+    workload = trial.workload
+    scheduled = plan.scheduled_ns
+    span_s = float(scheduled[-1]) / 1e9 if scheduled is not None and len(plan) > 1 else None
+    return {
+        "schema": SCHEMA,
+        "slobench": provenance.versions()["slobench"],
+        "name": workload.name,
+        "spec": {
+            "workload": public(workload),
+            "target": provenance.redact(public(trial.target), secret),
+            "slo": list(workload.slo),
+        },
+        "seed": trial.seed,
+        "plan": {"digest": plan.digest, "rows": len(plan), "rate": (len(plan) - 1) / span_s if span_s else None},
+        "nonce": secrets.token_hex(8),
+        "settings": {"requested": provenance.redact(public(trial.target), secret), "observed": {}},
+        "versions": provenance.versions(),
+        "host": provenance.host(),
+        "server": {},
+        "workers": workers,
+        "stamps": None,
+        "vr": "off",
+        "thresholds": trial.thresholds.to_dict(),
+        "run": {
+            "by": "count" if workload.requests is not None else "duration",
+            "duration_s": None if workload.duration is None else workload.duration / 1e9,
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "stop": None,
+            "interrupted": True,  # until the end is written: what a killed run leaves says so
+            "target_died": False,
+            "end_ns": None,
+            "notes": list(trial.notes),
+        },
+    }
+
+
+def observe(run: dict[str, Any], running: RunningTarget, secrets: Collection[str]) -> None:
+    """Put what was found of the running target into run.json."""
+    endpoint = running.endpoint
+    run["settings"]["observed"] = provenance.redact(running.observed, secrets)
+    server = {
+        "url": endpoint.url,
+        "model": endpoint.model,
+        "pid": running.pid,
+        "max_model_len": endpoint.max_model_len,
+        "forces_length": endpoint.forces_length,
+        "token_ids": list(endpoint.token_ids) if endpoint.token_ids else None,
+        "total_timeout_s": endpoint.total_timeout_ns / 1e9,
+        "api": endpoint.api,
+        "stream": endpoint.stream,
+        "transport": endpoint.transport,
+        "connection": endpoint.connection,
+        "proxy": endpoint.proxy,
+    }
+    run["server"] = provenance.redact(server, secrets)
+
+
+def secrets_of(target: AnyTarget, headers: Mapping[str, str]) -> set[str]:
+    """What must stand in no file: header values, and what the target's settings call a key, token or password."""
+    return {*headers.values(), *provenance.secrets_in(target.model_dump(mode="json"))}
+
+
+def refuse_unjudgeable(slo: Slo, endpoint: Endpoint) -> None:
+    """Raise ConfigError where a limit's quantity cannot be seen in the endpoint's replies."""
+    asked = {"deadline" if isinstance(each, Deadline) else each.metric for each in slo.clauses}
+    found = sorted(asked & {"ttft", "ttfo", "tpot", "max_gap", "deadline"})
+    if found and not endpoint.stream:
+        raise ConfigError(
+            f"an SLO on {', '.join(found)} cannot be judged where replies are not streamed\n"
+            "  expected  `talk.stream: true`, or limits on e2e only"
+        )
+
+
+def _limits(slo: Slo, names: tuple[str, ...]) -> Limits:
+    return {
+        name: [(each.metric, each.limit_s, each.per_token_s) for each in slo.for_class(name).limits] for name in names
+    }
+
+
+def jobs_of(
+    trial: Trial, plan: Plan, slo: Slo, endpoint: Endpoint, workers: int, fd_limit: int, nonce: str
+) -> list[Job]:
+    """Return the job of each worker."""
+    workload, loop = trial.workload, trial.workload.loop
+    if isinstance(loop, OpenLoop) and endpoint.connection == "per-session":
+        # Each request of an open loop is a session of its own: kept open, its connection would never be used again.
+        endpoint = replace(endpoint, connection="per-request")
+    cap = loop.max_in_flight if isinstance(loop, OpenLoop) else loop.users
+    cap = min(cap, max(1, fd_limit - _RESERVED_FDS) * workers)
+    prefixes: Mapping[str, int] = {name: spec.shared_prefix_tokens for name, spec in workload.classes.items()}
+    spool = trial.folder / "spool"
+    return [
+        Job(
+            worker=worker,
+            workers=workers,
+            plan=str(spool / "plan.arrow"),
+            spool=str(spool),
+            counters=str(spool / live.FILE),
+            endpoint=endpoint,
+            seed=trial.seed,
+            nonce=nonce,
+            shared_prefix_tokens=prefixes,
+            limits=_limits(slo, plan.class_names),
+            closed=isinstance(loop, ClosedLoop),
+            think_ns=loop.think_time if isinstance(loop, ClosedLoop) else 0,
+            max_in_flight=cap if isinstance(loop, ClosedLoop) else cap // workers + (worker < cap % workers),
+        )
+        for worker in range(workers)
+    ]
