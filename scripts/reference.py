@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import reference_words as words
 
 from slobench import names
-from slobench.config import engine, target, workload
+from slobench.config import engine, find, presets, target, workload
 from slobench.metrics.ask import Step, Thresholds
 from slobench.records import schema
 from slobench.units import format_duration_ns
@@ -183,6 +183,15 @@ def default_of(entry: Mapping[str, Any], *, required: bool, kind: str) -> str:
     return code(format_duration_ns(default) if kind.startswith("duration") and isinstance(default, int) else default)
 
 
+def slo_presets() -> str:
+    """The SLO presets that come with slobench."""
+    loaded = ((name, presets.load_preset(str(find.folders("slo")[-1] / f"{name}.yaml"))) for name in find.names("slo"))
+    return table(
+        ("preset", "clauses", "for"),
+        ((code(name), ", ".join(map(code, each.clauses)), each.about.strip()) for name, each in loaded),
+    )
+
+
 def columns(kind: str, table_schema: pa.Schema) -> str:
     """A parquet file's columns: type, whether null can stand there, meaning."""
     known = explained(f"COLUMNS[{kind}]", table_schema.names, words.COLUMNS[kind])
@@ -233,6 +242,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "commands": commands,
     "exits": exits,
     "workload-keys": lambda: keys(WORKLOAD_MODELS),
+    "slo-presets": slo_presets,
     "target-keys": lambda: keys(TARGET_MODELS),
     "run-json": run_json,
     "summary-json": summary_json,

@@ -202,7 +202,7 @@ EXITS = {
     "TOOL": "slobench failed, or files cannot be read or written.",
     "USAGE": "A command, a workload, a target or an SLO cannot be used as given.",
     "INVALID": "The run is INVALID: see its findings.",
-    "SLO": "An SLO objective was missed. Without an objective (`attainment`, `error_rate`, a percentile) never given.",
+    "SLO": "An SLO objective was missed. Without an objective (`attainment`, `availability`, `error_rate`, a percentile) never given.",
     "REGRESSION": "Reserved for comparisons; no command gives it at present.",
     "TARGET": "The target did not start, died, or failed every request.",
     "UNDECIDED": "Reserved for verdicts that cannot be decided; no command gives it at present.",

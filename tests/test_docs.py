@@ -17,6 +17,7 @@ import yaml
 from slobench import names
 from slobench.config.flags import RunFlags, workload_from_flags
 from slobench.config.load import load_target, load_workload
+from slobench.config.presets import expand
 from slobench.config.slo import parse_slo
 from slobench.metrics import validity
 from slobench.metrics.ask import Thresholds
@@ -171,7 +172,7 @@ def test_examples_can_be_read(page: Path) -> None:
     for words in commands(page):
         command, rest = command_of(words)
         values = dict(itertools.pairwise(rest))
-        parse_slo([after for word, after in itertools.pairwise(rest) if word == "--slo"])
+        parse_slo(expand([after for word, after in itertools.pairwise(rest) if word == "--slo"]).clauses)
         if command == "run" and (not rest or rest[0].startswith("--")):
             workload_from_flags(
                 RunFlags(

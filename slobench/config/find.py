@@ -1,4 +1,4 @@
-"""Where a workload or target named on the command line lies."""
+"""Where a workload, a target or an SLO preset named on the command line lies."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import slobench
 from slobench.config.problems import clip, unknown
 from slobench.errors import ConfigError
 
-Kind = Literal["workload", "target"]
+Kind = Literal["workload", "target", "slo"]
 
+_WORDS: dict[Kind, str] = {"workload": "workload", "target": "target", "slo": "SLO preset"}
+_OR: dict[Kind, str] = {"workload": "", "target": "", "slo": "a clause, e.g. ttft<500ms, or "}
 _SUFFIXES = (".yaml", ".yml")
 
 
@@ -33,7 +35,9 @@ def names(kind: Kind) -> list[str]:
 def find(kind: Kind, name_or_path: str) -> Path:
     """Return the file of a name or path; ConfigError with the known names where there is none."""
     if not name_or_path.strip() or "\0" in name_or_path or len(name_or_path) > 1000:
-        raise ConfigError(f"{clip(name_or_path)} is no {kind}\n  expected  a name or a file: {', '.join(names(kind))}")
+        raise ConfigError(
+            f"{clip(name_or_path)} is no {_WORDS[kind]}\n  expected  a name or a file: {', '.join(names(kind))}"
+        )
     path = Path(name_or_path)
     if os.sep in name_or_path or path.suffix in _SUFFIXES:
         return path
@@ -44,6 +48,5 @@ def find(kind: Kind, name_or_path: str) -> Path:
                 return candidate
         except OSError:  # a name too long for a file
             continue
-    raise ConfigError(
-        f"{unknown(f'no {kind} named', name_or_path, names(kind))}\n  or        a file: {kind}s/NAME.yaml"
-    )
+    told = unknown(f"no {_WORDS[kind]} named", name_or_path, names(kind))
+    raise ConfigError(f"{told}\n  or        {_OR[kind]}a file: {kind}s/NAME.yaml")

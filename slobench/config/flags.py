@@ -190,6 +190,7 @@ def _overlaid(given: Given, flags: RunFlags, classes: Sequence[str]) -> Given:
     if flags.slo or flags.goodput:
         place = "--slo" if flags.slo else "--goodput"
         given = put(given, ("slo",), (*flags.slo, *parse_goodput(flags.goodput)), place)
+        given = put(given, ("slo_presets",), (), place)
     return given
 
 

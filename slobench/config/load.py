@@ -13,16 +13,19 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from slobench.config.document import Document, KeyPath, parse_document, read_document, shown
 from slobench.config.find import Kind, find
+from slobench.config.presets import SloPreset, expand
 from slobench.config.problems import clip, config_error, dotted, nearest
 from slobench.config.slo import parse_slo
 from slobench.config.target import CommandTarget, RemoteTarget, SimTarget, Target, VllmTarget
+from slobench.config.validity import only_step
 from slobench.config.workload import Workload
 from slobench.errors import ConfigError
 
 AnyTarget = SimTarget | RemoteTarget | VllmTarget | CommandTarget
 T_co = TypeVar("T_co", bound=BaseModel, covariant=True)
 
-SCHEMAS: Mapping[Kind, Any] = {"workload": Workload, "target": Target}
+OF_A_RUN: tuple[Kind, ...] = ("workload", "target")
+SCHEMAS: Mapping[Kind, Any] = {"workload": Workload, "target": Target, "slo": SloPreset}
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _HOST_PORT = re.compile(r"[A-Za-z0-9.-]+:[0-9]+(/.*)?")
 _PART = re.compile(r'"((?:[^"\\]|\\.)*)"|([^\s."\\=]+)')
@@ -86,7 +89,8 @@ def _tuples(value: Any) -> Any:
 
 
 def check_workload(given: Given, source: str, path: Path | None = None) -> Loaded[Workload]:
-    """Check given values as a workload; faults of SLO clauses are told with their line too."""
+    """Check given values as a workload, SLO presets replaced; faults of SLO clauses are told with their line too."""
+    given = _with_full_names(given)
     value = _validated("workload", given, source)
     if not isinstance(value, Workload):
         raise TypeError(f"expected a workload, got {type(value)}")
@@ -96,10 +100,33 @@ def check_workload(given: Given, source: str, path: Path | None = None) -> Loade
         (("slo",), value.slo),
     ]:
         try:
-            parse_slo(clauses, tuple(value.classes))
+            parse_slo(expand(clauses).clauses, tuple(value.classes))
         except ConfigError as error:
             raise ConfigError(f"{where(path_in_file)}: {error}") from None
+    found = expand(value.slo)
+    if found.presets:
+        names = (*value.slo_presets, *(each for each in found.presets if each not in value.slo_presets))
+        value = value.model_copy(update={"slo": found.clauses, "slo_presets": names})
+        given = Given(given.data, {**given.places, ("slo_presets",): where(("slo",))})
     return Loaded(value, origins(value, given), path)
+
+
+def _with_full_names(given: Given) -> Given:
+    """Return the same with `validity.v01` and the like spelled out: both values and places."""
+    limits = given.data.get("validity") if isinstance(given.data, Mapping) else None
+    full = {code: name for code in limits if (name := only_step(str(code)))} if isinstance(limits, Mapping) else {}
+    if not full or limits is None:
+        return given
+    named: dict[str, Any] = {key: value for key, value in limits.items() if key not in full}
+    for code, name in full.items():
+        own, short = named.get(name), limits[code]
+        both = isinstance(own, Mapping) and isinstance(short, Mapping)
+        named[name] = {**own, **short} if both else short  # type: ignore[dict-item]
+    places = {
+        ("validity", full.get(str(path[1]), path[1]), *path[2:]) if path[:1] == ("validity",) and path[1:] else path: at
+        for path, at in given.places.items()
+    }
+    return Given({**given.data, "validity": named}, places)
 
 
 def check_target(given: Given, source: str, path: Path | None) -> Loaded[AnyTarget]:
@@ -218,7 +245,7 @@ def route_sets(sets: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
     By a prefix `workload.` or `target.`, else by which of the two knows the first key.
     """
-    known = {kind: _top_keys(kind) for kind in SCHEMAS}
+    known = {kind: _top_keys(kind) for kind in OF_A_RUN}
     routed: dict[Kind, list[str]] = {"workload": [], "target": []}
     for text in sets:
         path, _ = parse_set(text)
@@ -227,7 +254,7 @@ def route_sets(sets: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
             kinds: list[Kind] = ["workload" if head == "workload" else "target"]
             text_for_kind = text.split(".", 1)[1]
         else:
-            kinds = [kind for kind in SCHEMAS if head in known[kind]]
+            kinds = [kind for kind in OF_A_RUN if head in known[kind]]
             text_for_kind = text
         if len(kinds) != 1:
             guess = nearest(head, set().union(*known.values()))

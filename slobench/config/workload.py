@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from slobench.config.base import DurationNs, Model
+from slobench.config.validity import Thresholds
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(ge=1e-6, le=1e6, allow_inf_nan=False)]
@@ -177,7 +178,11 @@ class Workload(Model):
     """Shortest warm-up asked for; evaluation may take more (docs/metrics.md, Window)."""
     drain: Drain = Drain()
     slo: tuple[str, ...] = ()
-    """SLO clauses, e.g. `ttft<500ms`, `tpot<50ms`, `attainment>=99%`, `class=chat ttft<1s`."""
+    """SLO clauses, e.g. `ttft<500ms`, `tpot<50ms`, `attainment>=99%`, `class=chat ttft<1s`, and names of presets."""
+    slo_presets: tuple[str, ...] = ()
+    """Presets whose clauses stand in `slo`; filled in when their names are replaced."""
+    validity: Thresholds = Thresholds()
+    """Limits of the validity checks that are not the defaults, e.g. `{v01: {warning: 0.02}}`."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Workload:

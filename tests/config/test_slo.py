@@ -27,7 +27,7 @@ CLAUSES = st.one_of(
     st.builds(Limit, st.sampled_from(METRICS), SECONDS, st.just(0.0) | st.floats(1e-9, 1.0)),
     st.builds(Deadline, SECONDS, SECONDS, SHARES),
     st.builds(Objective, st.sampled_from(METRICS), SECONDS, st.floats(1e-6, 1, exclude_max=True)),
-    st.builds(Objective, st.just("attainment"), SHARES),
+    st.builds(Objective, st.sampled_from(["attainment", "availability"]), SHARES),
     st.builds(Objective, st.just("error_rate"), st.just(0.0) | SHARES),
 )
 
@@ -47,6 +47,8 @@ CLAUSES = st.one_of(
         ("attainment>=99%", Objective("attainment", 0.99)),
         ("attainment>=0.99", Objective("attainment", 0.99)),
         ("attainment>=100%", Objective("attainment", 1.0)),
+        ("availability>=99.9%", Objective("availability", 0.999)),
+        ("availability≥0.5", Objective("availability", 0.5)),
         ("error_rate<0.1%", Objective("error_rate", 0.001)),
         ("error_rate<=0%", Objective("error_rate", 0.0)),
         ("deadline(500ms, 50ms)", Deadline(0.5, 0.05, 0.9)),
@@ -101,6 +103,14 @@ def test_a_class_merges_its_own_clauses_over_the_common_ones() -> None:
     assert set(own.objectives) == {Objective("ttft", 1.0, 0.99), Objective("attainment", 0.9)}
     assert own.deadline == Deadline(1.0, 1.0)
     assert slo.for_class("b") == slo.common
+
+
+def test_availability_and_error_rate_are_one_quantity() -> None:
+    """Each is 1 minus the other: both for one class is a contradiction, a class's own replaces the common one."""
+    with pytest.raises(ConfigError, match="two things of one quantity"):
+        parse_slo(["availability>=99%, error_rate<0.1%"])
+    own = parse_slo(["error_rate<0.1%", "class=a availability>=90%"]).for_class("a")
+    assert own.objectives == (Objective("availability", 0.9),)
 
 
 def test_an_unknown_class_names_the_nearest() -> None:
