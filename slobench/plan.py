@@ -131,10 +131,21 @@ class Plan:
             raise ValueError(f"worker {worker} of {workers}")
         return self.take(self.session % workers == worker)
 
-    def take(self, rows: NDArray[Any]) -> Plan:
-        """Rows picked by a mask or by positions; indices and class codes stay those of the whole plan."""
+    def take(self, rows: NDArray[Any] | slice) -> Plan:
+        """Rows picked by a mask, by positions or as a slice; indices and class codes stay those of the whole plan."""
         picked = {name: None if column is None else column[rows] for name, column in self._columns().items()}
         return Plan(class_names=self.class_names, **picked)  # type: ignore[arg-type]  # as in the fields
+
+    def joined(self, more: Plan) -> Plan:
+        """This plan and then the rows of another one with the same classes; both open, or both closed."""
+        if self.class_names != more.class_names:
+            raise ValueError(f"plans of classes {self.class_names} and {more.class_names}")
+        theirs = more._columns()
+        joined = {
+            name: None if column is None else np.concatenate([column, theirs[name]])
+            for name, column in self._columns().items()
+        }
+        return Plan(class_names=self.class_names, **joined)  # type: ignore[arg-type]  # as in the fields
 
     def save(self, path: Path) -> None:
         """Write as an Arrow IPC file, uncompressed so that every worker maps the same pages.

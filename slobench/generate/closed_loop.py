@@ -55,9 +55,8 @@ class ClosedLoop:
             self._sender.send(self._rows[user].pop(), due_ns)
         self._arm()
 
-    def after_end(self, exchange: Exchange, row: int) -> None:
+    def after_end(self, exchange: Exchange) -> None:
         """The user's reply ended: think, then go on."""
-        del row
         scheduled_ns = exchange.end_ns + self._think_ns
         rows = self._rows[exchange.session]
         if not rows or scheduled_ns >= self._stop_ns:

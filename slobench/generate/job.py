@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import orjson
 
+from slobench.generate.tally import Share
 from slobench.wire.endpoint import Endpoint
 
 Limits = Mapping[str, list[tuple[str, float, float]]]
-"""Class name -> (metric, limit_s, per_token_s): what the live view judges by."""
+"""Class name -> (metric, limit_s, per_token_s): what requests are judged by, live.
+
+A class that is in neither this nor the deadlines is not judged where another one is.
+"""
+Deadlines = Mapping[str, tuple[float, float, float]]
+"""Class name -> (first_s, each_s, share), config.slo.Deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,9 @@ class Job:
     closed: bool
     think_ns: int
     max_in_flight: int
+    deadlines: Deadlines = field(default_factory=dict)
+    grows: bool = False  # the plan is only the beginning: more comes by "extend", and only "stop" ends the offer
+    shares: tuple[Share, ...] = ()  # what is counted of each probe of a plan that grows
 
     def to_json(self) -> bytes:
         """One line of JSON."""
@@ -43,5 +52,6 @@ class Job:
         endpoint = raw.pop("endpoint")
         if endpoint["token_ids"] is not None:
             endpoint["token_ids"] = tuple(endpoint["token_ids"])
+        raw["shares"] = tuple(Share.from_dict(share) for share in raw["shares"])
         known = {field.name for field in fields(Endpoint)}
         return cls(endpoint=Endpoint(**{key: endpoint[key] for key in known}), **raw)

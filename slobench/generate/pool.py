@@ -121,6 +121,15 @@ class Pool:
         """Offer nothing scheduled at or after `at_ns` on the run's clock."""
         self._tell({"do": "stop", "at_ns": at_ns})
 
+    def extend(self, plan: Path, counts: Path, *, counted_from: int, n: int) -> None:
+        """Let all go on with a segment of the plan, of which the last `n` rows, from an index on, are counted."""
+        paths = {"plan": str(plan), "counts": str(counts)}
+        self._tell({"do": "extend", **paths, "counted_from": counted_from, "n": n})
+
+    def curtail(self) -> None:
+        """Give up what has not been sent of a plan that grows; each worker says "curtailed" when it has."""
+        self._tell({"do": "curtail"})
+
     def cut(self) -> None:
         """End what is in flight, as `cut`."""
         self._tell({"do": "cut"})

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from slobench.clock import Clock
 from slobench.generate.exchange import Exchange, Transport
 from slobench.generate.job import Job
+from slobench.generate.tally import Shares, Tally
+from slobench.generate.verdict import Events, Rule, Seen, judge, rules_of
 from slobench.names import OUTCOMES, Outcome
 from slobench.pacer import NEVER
 from slobench.plan import Plan
@@ -42,13 +46,25 @@ class Bodies:
             shared_prefix_tokens=job.shared_prefix_tokens,
         )
         self._now_ns = clock.now_ns
-        self._order: Iterator[int] = iter(range(len(plan)))
+        self._next = 0  # the row to look at next
         self._ready: dict[int, bytes] = {}
         self._ready_bytes = 0
         self._taken = bytearray(len(plan))
         self._working = False
         self._exhausted = False
         self.next_send_ns: Callable[[], int] = lambda: NEVER
+
+    def replace_rows(self, plan: Plan, forgotten: int) -> None:
+        """Follow a plan of which the first rows were forgotten and to whose end others came."""
+        self._plan = plan
+        self._ready = {row - forgotten: body for row, body in self._ready.items() if forgotten <= row}
+        self._ready = {row: body for row, body in self._ready.items() if row < len(plan)}
+        self._ready_bytes = sum(map(len, self._ready.values()))
+        self._taken = (self._taken[forgotten:] + bytes(len(plan)))[: len(plan)]
+        self._next = min(max(self._next - forgotten, 0), len(plan))
+        self._exhausted = False
+        if not self._working and self._ready_bytes < _READY_BYTES // 2:
+            self.work_ahead()
 
     def take(self, row: int) -> bytes:
         """The body of a row; made now if there was no quiet moment before."""
@@ -81,10 +97,11 @@ class Bodies:
             if at_ns - start_ns > _SLICE_NS:
                 loop.call_soon(self._slice)
                 return
-            row = next((row for row in self._order if not self._taken[row]), None)
-            if row is None:
+            row = self._taken.find(0, self._next)
+            if row < 0:
                 self._exhausted = True
                 break
+            self._next = row + 1
             body = self._ready[row] = self._make(row)
             self._ready_bytes += len(body)
         self._working = False
@@ -96,14 +113,26 @@ class Bodies:
         return self._template.body(prompt, int(plan.output_tokens[row]), None if priority == NULL else priority)
 
 
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What an exchange in flight was planned as."""
+
+    class_code: int
+    input_tokens: int
+    output_tokens: int
+    events: Events | None
+    tally: Tally | None
+
+
 class Sender:
     """Starts exchanges, keeps those in flight, records each one's end and then tells `after_end`."""
 
     def __init__(self, plan: Plan, job: Job, clock: Clock, spool: SpoolWriter, counters: WorkerCounters) -> None:
         self.plan = plan
         self.bodies = Bodies(plan, job, clock)
-        self.in_flight: dict[int, tuple[Exchange, int]] = {}
-        self.after_end: Callable[[Exchange, int], None] = lambda _exchange, _row: None
+        self.in_flight: dict[int, tuple[Exchange, Due]] = {}
+        self.after_end: Callable[[Exchange], None] = lambda _exchange: None
+        self.shares = Shares(job.shares, plan.class_names)
         self.transport: Transport
         self._job = job
         self._now_ns = clock.now_ns
@@ -111,20 +140,44 @@ class Sender:
         self._counters = counters
         self._secrets = [value for value in job.endpoint.headers.values() if len(value) >= 4]
         self._secrets += [word for value in self._secrets for word in value.split() if len(word) >= 8]
-        self._judges = [_judge(job, name) for name in plan.class_names]
+        self._rules = rules_of(plan.class_names, job.limits, job.deadlines)
+        self._needs_events = [
+            (rule is not None and rule.needs_events) or self.shares.needs_events(code)
+            for code, rule in enumerate(self._rules)
+        ]
+        self._tallies: deque[Tally] = deque()  # of the probes that rows to be sent belong to
+
+    def replace_rows(self, kept: slice, more: Plan, tally: Tally | None = None) -> None:
+        """Keep some of the rows, in a numbering that begins with the first of them, and add others; for an open loop.
+
+        `tally` counts the added rows. A row that is not kept must have been sent, or never will be.
+        """
+        self.plan = self.plan.take(kept).joined(more)
+        self.bodies.replace_rows(self.plan, kept.start or 0)
+        self._counters.add(Slot.PLANNED, len(more))
+        if tally is not None:
+            self._tallies.append(tally)
 
     def send(self, row: int, scheduled_ns: int) -> None:
         """Begin the request of a plan row, or drop it where the safety stop is reached."""
         plan, endpoint = self.plan, self._job.endpoint
-        index = int(plan.index[row])
+        index, class_code = int(plan.index[row]), int(plan.class_code[row])
+        tally = self._tally_of(index) if self._tallies else None
         if len(self.in_flight) >= self._job.max_in_flight:
             self.bodies.give_up(row)
             self._drop(index, scheduled_ns)
+            if tally is not None:
+                tally.dropped(index, class_code)
             return
         started_ns = self._now_ns()
-        due_tokens = int(plan.output_tokens[row]) if endpoint.forces_length else None
+        output_tokens = int(plan.output_tokens[row])
+        events = Events(self._spool.chunks) if self._needs_events[class_code] else None
         reply = Reply(
-            index=index, api=endpoint.api, stream=endpoint.stream, due_tokens=due_tokens, chunks=self._spool.chunks
+            index=index,
+            api=endpoint.api,
+            stream=endpoint.stream,
+            due_tokens=output_tokens if endpoint.forces_length else None,
+            chunks=events or self._spool.chunks,
         )
         exchange = Exchange(
             index=index,
@@ -134,7 +187,10 @@ class Sender:
             body=self.bodies.take(row),
             reply=reply,
         )
-        self.in_flight[index] = (exchange, row)
+        if tally is not None:
+            tally.sent(index, scheduled_ns, started_ns, len(self.in_flight))
+        due = Due(class_code, int(plan.input_tokens[row]), output_tokens, events, tally)
+        self.in_flight[index] = (exchange, due)
         self._spool.starts.add(index, scheduled_ns, started_ns)
         counters = self._counters
         counters.add(Slot.STARTED)
@@ -145,7 +201,7 @@ class Sender:
 
     def ended(self, exchange: Exchange) -> None:
         """Record the end of an exchange; the transport calls this once for each."""
-        _, row = self.in_flight.pop(exchange.index)
+        _, due = self.in_flight.pop(exchange.index)
         reply, outcome = exchange.reply, exchange.outcome or Outcome.CLIENT
         self._spool.requests.add(
             (
@@ -177,11 +233,17 @@ class Sender:
                 reply.first_token_error_ns,
             )
         )
-        self._count(exchange, outcome, row)
+        self._count(exchange, outcome, due)
         exchange.body = b""
-        self.after_end(exchange, row)
+        self.after_end(exchange)
 
-    def _count(self, exchange: Exchange, outcome: Outcome, row: int) -> None:
+    def _tally_of(self, index: int) -> Tally | None:
+        """The tally of a row that is sent now; rows come in the order of their indices."""
+        while self._tallies and index >= self._tallies[0].end:
+            self._tallies.popleft()
+        return self._tallies[0] if self._tallies else None
+
+    def _count(self, exchange: Exchange, outcome: Outcome, due: Due) -> None:
         counters, reply = self._counters, exchange.reply
         counters.add(Slot.ENDED)
         if reply.first_token_ns != NULL:
@@ -195,9 +257,14 @@ class Sender:
         elif outcome not in _NOT_FAILED:
             counters.add(Slot.FAILED)
             counters.set(Slot.LAST_ERROR_CODE, _OUTCOME_CODE[outcome])
-        good = self._judges[int(self.plan.class_code[row])](exchange, outcome, int(self.plan.input_tokens[row]))
-        counters.add(Slot.JUDGED)
-        counters.add(Slot.GOOD, int(good))
+        seen = Seen(exchange, outcome, due.input_tokens, due.output_tokens, due.events)
+        rule: Rule | None = self._rules[due.class_code]
+        good = None if rule is None else judge(rule, seen)
+        if good is not None:
+            counters.add(Slot.JUDGED)
+            counters.add(Slot.GOOD, int(good))
+        if due.tally is not None:
+            due.tally.ended(exchange.index, due.class_code, seen, whole=good)
 
     def _drop(self, index: int, scheduled_ns: int) -> None:
         self._counters.add(Slot.DROPPED)
@@ -219,30 +286,3 @@ class Sender:
         """End all that is in flight with outcome `cut`."""
         for exchange, _ in list(self.in_flight.values()):
             self.transport.abort(exchange, Outcome.CUT)
-
-
-def _judge(job: Job, class_name: str) -> Callable[[Exchange, Outcome, int], bool]:
-    """The live view's verdict on one request: the limits that a worker can see; the report judges all."""
-    limits = job.limits.get(class_name, [])
-
-    def good(exchange: Exchange, outcome: Outcome, input_tokens: int) -> bool:
-        if outcome is not Outcome.OK:
-            return False
-        reply, scheduled_ns = exchange.reply, exchange.scheduled_ns
-        for metric, limit_s, per_token_s in limits:
-            limit_ns = (limit_s + per_token_s * input_tokens) * 1e9
-            if metric == "ttft" and reply.first_token_ns != NULL:
-                seen_ns: float = reply.first_token_ns - scheduled_ns
-            elif metric == "ttfo" and reply.first_output_ns != NULL:
-                seen_ns = reply.first_output_ns - scheduled_ns
-            elif metric == "e2e" and reply.last_token_ns != NULL:
-                seen_ns = reply.last_token_ns - scheduled_ns
-            elif metric == "tpot" and reply.output_tokens > 1 and reply.first_token_ns != NULL:
-                seen_ns = (reply.last_token_ns - reply.first_token_ns) / (reply.output_tokens - 1)
-            else:
-                continue
-            if seen_ns > limit_ns:
-                return False
-        return True
-
-    return good

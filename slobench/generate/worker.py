@@ -1,7 +1,9 @@
 """One generator process: reads its job from standard input, offers its share of the plan, appends to its spool.
 
 Protocol, one JSON object a line. In: the job, then {"do": "start", "epoch_ns": N}, {"do": "stop", "at_ns": N},
-{"do": "cut"}. Out: {"event": "ready"}, {"event": "offered"}, {"event": "done", …} or {"event": "failed", …}.
+{"do": "cut"}; to a plan that grows also {"do": "extend", "plan": PATH, "counts": PATH, "counted_from": I, "n": N} and
+{"do": "curtail"}. Out: {"event": "ready"}, {"event": "offered"}, {"event": "done", …} or {"event": "failed", …},
+and {"event": "extended"}, {"event": "curtailed"} when that is done.
 End of standard input means that the parent died: flush and leave.
 """
 
@@ -27,8 +29,10 @@ from slobench.generate.health import BEAT_NS, Health
 from slobench.generate.job import Job
 from slobench.generate.open_loop import OpenLoop
 from slobench.generate.sender import Sender
+from slobench.generate.tally import Tally
 from slobench.pacer import make_pacer
 from slobench.plan import Plan
+from slobench.records import probe_counts
 from slobench.records.counters import Counters, Slot
 from slobench.records.spool import SpoolWriter
 from slobench.wire.endpoint import Endpoint
@@ -92,7 +96,9 @@ class Worker:
         job, clock, sender = self._job, self._clock, self._sender
         clock.epoch_ns = epoch_ns
         self._load = (
-            ClosedLoop(sender, clock, epoch_ns, job.think_ns) if job.closed else OpenLoop(sender, clock, epoch_ns)
+            ClosedLoop(sender, clock, epoch_ns, job.think_ns)
+            if job.closed
+            else OpenLoop(sender, clock, epoch_ns, grows=job.grows)
         )
         sender.after_end = self._load.after_end
         self._load.pacer = make_pacer(asyncio.get_running_loop(), self._load.on_due)
@@ -103,6 +109,24 @@ class Worker:
     def stop(self, at_ns: int) -> None:
         """Offer nothing scheduled at or after `at_ns`."""
         self._load.stop(at_ns)
+
+    async def extend(self, plan: Path, counts: Path, *, counted_from: int, n: int) -> None:
+        """Go on with a segment of the plan: read in a thread while the loop sends, swapped in on the loop."""
+        job = self._job
+
+        def load() -> tuple[Plan, probe_counts.ProbeBlock]:
+            return Plan.load(plan).shard(job.worker, job.workers), probe_counts.attach(counts, job.worker)
+
+        segment, block = await asyncio.to_thread(load)
+        assert isinstance(self._load, OpenLoop)
+        self._load.extend(segment, Tally(block, self._sender.shares, counted_from=counted_from, n=n))
+        say("extended")
+
+    def curtail(self) -> None:
+        """Give up the rows of the plan so far that have not been sent."""
+        assert isinstance(self._load, OpenLoop)
+        self._load.curtail()
+        say("curtailed")
 
     def cut(self) -> None:
         """End what is in flight now."""
@@ -134,6 +158,10 @@ class Worker:
             cpu_s=time.process_time(),
             end_ns=self._clock.now_ns(),
         )
+
+    def fail(self, error: Exception) -> None:
+        """End the work with this error."""
+        self._end(error)
 
     def last_words(self) -> None:
         """The parent died: keep what there is, then leave at once."""
@@ -209,6 +237,14 @@ async def obey(worker: Worker, command: dict[str, Any]) -> asyncio.Task[None] | 
         case "start":
             worker.start(command["epoch_ns"])
             return asyncio.ensure_future(worker.run())
+        case "extend":
+            paths = (Path(command["plan"]), Path(command["counts"]))
+            try:
+                await worker.extend(*paths, counted_from=command["counted_from"], n=command["n"])
+            except Exception as error:  # noqa: BLE001 (whatever it is: what was recorded is kept, then the worker ends)
+                worker.fail(error)
+        case "curtail":
+            worker.curtail()
         case "stop":
             worker.stop(command["at_ns"])
         case "cut":
