@@ -1,0 +1,81 @@
+"""A search on a stream: offers what the search decides, never lets the load wait for a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from slobench.experiment.events import Event
+from slobench.experiment.search import Drain, End, History, Offer, Reason, Settings, cost, decide, refined_by
+from slobench.experiment.stream import Probe, Probed, Stream
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """The search knows more: a probe was begun (`now`), or some have ended."""
+
+    history: History
+    now: Probe | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The search is over."""
+
+    history: History
+    reason: Reason
+
+
+def drive(settings: Settings, stream: Stream, history: History) -> Iterator[Event | Advanced | Ended]:
+    """Search on a stream from a history on; the last event is Ended."""
+    before = history
+    while True:
+        move = decide(settings, history)
+        if isinstance(move, End):
+            yield Ended(history, move.reason)
+            return
+        if isinstance(move, Drain):
+            yield from stream.drain()
+            history = _note(settings, _spent(history, before, stream), stream.finished())
+            yield Advanced(history, None)
+        elif isinstance(move, Offer):
+            history = replace(history, issued=(*history.issued, move.probe))
+            yield Advanced(history, move.probe)
+            for event in _offer(settings, stream, history, move.probe):
+                if isinstance(event, History):
+                    if event.done != history.done:
+                        yield Advanced(event, move.probe)
+                    history = event
+                else:
+                    yield event
+            history = replace(history, requests=history.requests + cost(move.probe)[0])
+            history = _spent(history, before, stream)
+
+
+def _offer(settings: Settings, stream: Stream, history: History, probe: Probe) -> Iterator[Event | History]:
+    """Offer a probe; where what has ended meanwhile is enough, give up the rest of it."""
+    events = stream.step(probe)
+    for event in events:
+        yield event
+        ended = stream.finished()
+        if not ended:
+            continue
+        history = _note(settings, history, ended)
+        if probe.purpose == "refine" and history.refined is not None:
+            events.close()  # type: ignore[attr-defined]  # a generator
+            yield replace(history, given_up=(*history.given_up, probe.number))
+            return
+        yield history
+    yield _note(settings, history, stream.finished())
+
+
+def _note(settings: Settings, history: History, ended: list[Probed]) -> History:
+    """Take in probes that have ended."""
+    history = replace(history, done=(*history.done, *ended))
+    if history.refined is None and history.of("refine"):
+        history = replace(history, refined=refined_by(settings, history))
+    return history
+
+
+def _spent(history: History, before: History, stream: Stream) -> History:
+    return replace(history, seconds=before.seconds + stream.now_s())

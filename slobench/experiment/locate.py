@@ -1,0 +1,126 @@
+"""Where attainment crosses its target, from the probes that a search has made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slobench.experiment.criteria import Criterion
+from slobench.experiment.stream import Probed
+from slobench.stats.intervals import logit
+from slobench.stats.isotonic import falling, last_above
+from slobench.stats.logit import LogitFit, Prior, crossing, fit_logit
+from slobench.stats.quantiles import FloatArray
+
+NEAR = 0.2  # probes within ±20 % of the root enter the fit: further off the log odds are no line
+_REACH = 0.1  # how far the root may lie outside what was probed
+_ROUNDS = 4
+_SPREAD = 2.0  # standard errors between the line and the isotonic curve that are chance
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """The root of one criterion on the scale ln(load): estimate, 95 % interval, and the line it comes from."""
+
+    criterion: Criterion
+    x: float
+    low: float
+    high: float
+    half: float  # half-width of the interval
+    se: float
+    fit: LogitFit
+    used: tuple[int, ...]  # numbers of the probes in the fit
+    monotone: bool
+    method: str  # delta | fieller | isotonic
+
+
+def prior_for(target: float) -> Prior:
+    """Return what is known of the slope: N(−25, 12²) at 90 % and N(−22, 11²) at 99 %, linear in the log odds."""
+    part = (logit(target) - logit(0.9)) / (logit(0.99) - logit(0.9))
+    part = min(max(part, -1.0), 2.0)
+    return Prior(slope=-25 + 3 * part, slope_sd=12 - part)
+
+
+def locate(criterion: Criterion, probes: Sequence[Probed], start: float) -> Located | None:
+    """Find the root of one criterion; `start` = a first guess (ln of load). None where nothing near it was probed."""
+    usable = [each for each in probes if not each.instrument and each.n(criterion.name)]
+    x = np.log([each.probe.rate for each in usable])
+    root, found = start, None
+    for _ in range(_ROUNDS):
+        near = np.flatnonzero(np.abs(x - root) <= NEAR)
+        if not len(near):
+            break
+        chosen = [usable[i] for i in near]
+        found = _fit(criterion, chosen, x[near])
+        if abs(found.x - root) < 1e-4:
+            break
+        root = found.x
+    return found
+
+
+def _fit(criterion: Criterion, probes: Sequence[Probed], x: FloatArray) -> Located:
+    good = np.array([each.good(criterion.name) for each in probes], dtype=np.float64)
+    n = np.array([each.n(criterion.name) for each in probes], dtype=np.float64)
+    fit = fit_logit(x, good, n, prior_for(criterion.target))
+    root = crossing(fit, criterion.target)
+    within = min(max(root.x, float(x.min()) - _REACH), float(x.max()) + _REACH)
+    used = tuple(each.probe.number for each in probes)
+    monotone = _is_monotone(fit, x, good, n)
+    if not monotone:
+        isotonic = _isotonic(criterion, fit, x, good, n)
+        if isotonic is not None:
+            middle, low, high = isotonic
+            return Located(criterion, middle, low, high, (high - low) / 2, root.se, fit, used, monotone, "isotonic")
+    return Located(
+        criterion, within, root.low, root.high, (root.high - root.low) / 2, root.se, fit, used, monotone, root.method
+    )
+
+
+def _by_load(x: FloatArray, good: FloatArray, n: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Distinct loads in ascending order, with the counts of all probes at each."""
+    loads, which = np.unique(x, return_inverse=True)
+    return loads, _sums(which, good), _sums(which, n)
+
+
+def _sums(which: NDArray[np.integer], values: FloatArray) -> FloatArray:
+    return np.asarray(np.bincount(which, weights=values), dtype=np.float64)
+
+
+def _blocks(x: FloatArray, good: FloatArray, n: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Distinct loads, the falling fit of their shares, and the requests behind each level of it."""
+    loads, hits, trials = _by_load(x, good, n)
+    fitted = falling(hits / trials, trials)
+    _, which = np.unique(-fitted, return_inverse=True)
+    return loads, fitted, _sums(which, trials)[which]
+
+
+def _is_monotone(fit: LogitFit, x: FloatArray, good: FloatArray, n: FloatArray) -> bool:
+    """Whether the falling fit nowhere leaves the line by more than chance."""
+    loads, fitted, behind = _blocks(x, good, n)
+    line = np.array([fit.share(each) for each in loads.tolist()])
+    return bool(np.all(np.abs(fitted - line) <= _SPREAD * np.sqrt(fit.phi * line * (1 - line) / behind)))
+
+
+def _isotonic(
+    criterion: Criterion, fit: LogitFit, x: FloatArray, good: FloatArray, n: FloatArray
+) -> tuple[float, float, float] | None:
+    """Root of the falling fit, between the last load clearly above the target and the first clearly below it."""
+    loads, fitted, behind = _blocks(x, good, n)
+    root = last_above(loads, fitted, criterion.target)
+    if root is None:
+        return None
+    error = _SPREAD * np.sqrt(fit.phi * criterion.target * (1 - criterion.target) / behind)
+    above = np.flatnonzero(fitted - error >= criterion.target)
+    below = np.flatnonzero(fitted + error < criterion.target)
+    low = float(loads[above[-1]]) if len(above) else -math.inf
+    high = float(loads[below[0]]) if len(below) else math.inf
+    return root, low, high
+
+
+def binding_of(found: Sequence[Located]) -> Located:
+    """The criterion that fails first."""
+    return min(found, key=lambda each: each.x)
