@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from slobench.config.base import Model
+from slobench.config.base import DurationNs, Model
 
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -21,6 +21,22 @@ class StepTime(Model):
     attention_ms: NonNegative = 0.0
     noise_cv: Annotated[float, Field(ge=0, le=2)] = 0.05
     """Coefficient of variation of the lognormal noise on each iteration; 0: none."""
+
+
+class Stall(Model):
+    """A pause of the whole engine: no step goes on while it lasts. Times count from the engine's start."""
+
+    at: DurationNs
+    """When it begins."""
+    lasts: Annotated[DurationNs, Field(gt=0)]
+    every: Annotated[DurationNs, Field(gt=0)] | None = None
+    """From one beginning to the next; null: it comes once."""
+
+    @model_validator(mode="after")
+    def _leaves_time(self) -> Stall:
+        if self.every is not None and self.every <= self.lasts:
+            raise ValueError("a stall that never ends: expected `every` longer than `lasts`")
+        return self
 
 
 class Engine(Model):
@@ -40,3 +56,5 @@ class Engine(Model):
     max_model_len: Annotated[int, Field(ge=2)] = 32_768
     vocab: Annotated[int, Field(ge=256)] = 128_000
     seed: int = 0
+    stalls: tuple[Stall, ...] = ()
+    """Pauses, e.g. `[{at: 30s, lasts: 3s, every: 60s}]`."""

@@ -20,6 +20,7 @@ import numpy as np
 
 from slobench.config.engine import Engine
 from slobench.engine.kv import KvCache
+from slobench.engine.stalls import end_of_work
 
 NS_PER_MS = 1e6
 
@@ -131,8 +132,11 @@ class EngineCore:
             self._leave(request)
         request.state = State.ENDED
 
-    def step(self) -> Step | None:
-        """Decide the next step and count it as done; None where there is nothing to run."""
+    def step(self, now_ns: int = 0) -> Step | None:
+        """Decide the next step and count it as done; None where there is nothing to run.
+
+        `now_ns`, from the engine's start, matters only where the engine has stalls: they are in the step's duration.
+        """
         if not self.running and not self.waiting:
             return None
         preempted: list[Request] = []
@@ -154,6 +158,8 @@ class EngineCore:
         self.steps += 1
         prompt_tokens = sum(size for _, size in chunks)
         duration = self._duration_ns(decodes, prompt_tokens, chunks)
+        if self.spec.stalls:
+            duration = end_of_work(self.spec.stalls, now_ns, duration) - now_ns
         self._kv_tokens += decodes + prompt_tokens
         prefilled = self._compute(chunks) if chunks else []
         tokens = decodes + prompt_tokens

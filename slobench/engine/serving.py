@@ -41,6 +41,7 @@ class Serving:
         self._log = log
         self._step: Step | None = None
         self._end_ns = 0
+        self._start_ns = time.monotonic_ns()
         if log:
             log.write("id,recv_ns,first_ns,last_ns,tokens,status\n")
 
@@ -61,7 +62,7 @@ class Serving:
         self._timer.close()
 
     def _begin(self, now_ns: int) -> None:
-        self._step = step = self._core.step()
+        self._step = step = self._core.step(now_ns - self._start_ns)
         if step is None:
             if self._log:
                 self._log.flush()

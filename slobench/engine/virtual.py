@@ -51,7 +51,7 @@ def serve(spec: Engine, offer: Offer, seed: int | None = None) -> Served:
     first, last = [-1] * n, [-1] * n
     now = arrived = 0
     while True:
-        step = core.step()
+        step = core.step(now)
         if step is None:
             if arrived == n:
                 break
