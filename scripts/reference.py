@@ -22,7 +22,7 @@ import reference_words as words
 
 from slobench import names
 from slobench.config import engine, find, presets, target, workload
-from slobench.metrics.ask import Step, Thresholds
+from slobench.config.validity import Step, Thresholds
 from slobench.records import schema
 from slobench.units import format_duration_ns
 
@@ -55,6 +55,7 @@ WORKLOAD_MODELS = (
 )
 TARGET_MODELS = (
     ("kind `sim`", target.SimTarget),
+    ("kind `null-server`", target.NullTarget),
     ("kind `remote`", target.RemoteTarget),
     ("kind `vllm`", target.VllmTarget),
     ("kind `command`", target.CommandTarget),
@@ -219,13 +220,13 @@ def exits() -> str:
 
 
 def thresholds() -> str:
-    """Thresholds of the validity checks as they stand in run.json."""
+    """Thresholds of the validity checks: keys of `validity` in a workload, and of `thresholds` in run.json."""
     rows = []
-    for name, value in Thresholds().to_dict().items():
-        default = getattr(Thresholds(), name)
-        text = f"warning {value['warning']:g}, past {value['past']:g}" if isinstance(default, Step) else f"{default:g}"  # type: ignore[index]
-        rows.append((code(name), text))
-    return table(("key of `thresholds`", "default"), iter(rows))
+    for name, field in Thresholds.model_fields.items():
+        default = field.default
+        text = f"warning {default.warning:g}, past {default.past:g}" if isinstance(default, Step) else f"{default:g}"
+        rows.append((code(name), text, field.description or ""))
+    return table(("key", "default", "of what"), iter(rows))
 
 
 def run_json() -> str:
@@ -250,6 +251,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "chunks": lambda: columns("chunks", schema.CHUNKS),
     "plan": lambda: columns("plan", schema.PLAN),
     "telemetry": lambda: columns("telemetry", schema.TELEMETRY),
+    "server-metrics": lambda: vocabulary("SERVER_METRICS", list(schema.SERVER_METRICS), words.SERVER_METRICS),
     "worker-metrics": lambda: vocabulary("WORKER_METRICS", list(schema.WORKER_METRICS), words.WORKER_METRICS),
     "outcomes": lambda: vocabulary("OUTCOMES", [str(each) for each in names.Outcome], words.OUTCOMES),
     "phases": lambda: vocabulary("PHASES", [str(each) for each in names.Phase], words.PHASES),

@@ -137,7 +137,7 @@ COLUMNS = {
     },
     "telemetry": {
         "t_ns": "When it was sampled.",
-        "source": "`worker-0`, `worker-1`, ….",
+        "source": "`worker-0`, `worker-1`, …; `server` (of several `server-0`, …) for what a server says of itself.",
         "name": "What was sampled; see below.",
         "labels": "Labels of the sample, as JSON; null where there are none.",
         "value": "The value.",
@@ -156,6 +156,16 @@ WORKER_METRICS = {
     "clock_steps": "Reads whose kernel stamp could not be believed, so far.",
     "unstamped_reads": "Reads without a stamp, so far.",
     "reads": "Reads so far.",
+    "wall_step_ns": "A step of the wall clock against the monotonic one, each.",
+}
+
+SERVER_METRICS = {
+    "requests_total": "Requests that it ended, whatever the reason, so far.",
+    "process_start_s": "When its process began, seconds since 1970.",
+    "ttft_sum_s": "Sum of its own times to first token so far.",
+    "ttft_count": "Their number so far.",
+    "prefix_query_tokens": "Prompt tokens that it looked up in its prefix cache so far.",
+    "prefix_hit_tokens": "Prompt tokens that it found there so far.",
 }
 
 OUTCOMES = {
@@ -226,6 +236,9 @@ RUN_JSON = {
     "stamps": "`kernel` or `user`: where receive times come from.",
     "vr": "Variance reduction; `off`: exact draws.",
     "thresholds": "Limits of the validity checks that held.",
+    "cores": "Cores that the generator could use, one left for a target on the same machine.",
+    "ceiling": "What this machine could offer by its self-test: `machine`, `workers`, `requests_per_s`, "
+    "`tokens_per_s`, `streams`, `version`, `measured`; null where it never made one.",
     "run": (
         "`by` (count or duration), `duration_s`, `started`, `stop`, `interrupted`, `target_died`, `end_ns`, `notes`, "
         "`workers_lost`, `spool_error`."
@@ -239,7 +252,8 @@ RUN_JSON = {
 SUMMARY_JSON = {
     "verdict": "The whole verdict line.",
     "exit": "Exit code.",
-    "findings": "List of `code`, `level` (warning, invalid, server), `seen`, `limit`, `text`, `side`.",
+    "findings": "List of `code`, `level` (warning, invalid, server), `seen`, `limit`, `text` (what it does to the numbers), "
+    "`advice`, `side`.",
     "slo": (
         "By class, and `all`: `attainment`, `low`, `high`, `met` (null without an objective), `n`, `n_eff`, "
         "`design_effect`, `population`, `good`, `not_judged`, `left_out`, `vacuous`, `attainment_admitted`, "

@@ -111,7 +111,7 @@ def test_every_flag_is_documented(command: str) -> None:
     [
         ("outcome", [str(each) for each in names.Outcome]),
         ("exit code", [str(each.value) for each in names.Exit]),
-        ("threshold", list(Thresholds.__dataclass_fields__)),
+        ("threshold", list(Thresholds.model_fields)),
         ("column of requests", schema.REQUESTS.names),
         ("column of chunks", schema.CHUNKS.names),
         ("column of plan", schema.PLAN.names),

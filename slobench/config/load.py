@@ -16,12 +16,12 @@ from slobench.config.find import Kind, find
 from slobench.config.presets import SloPreset, expand
 from slobench.config.problems import clip, config_error, dotted, nearest
 from slobench.config.slo import parse_slo
-from slobench.config.target import CommandTarget, RemoteTarget, SimTarget, Target, VllmTarget
+from slobench.config.target import CommandTarget, NullTarget, RemoteTarget, SimTarget, Target, VllmTarget
 from slobench.config.validity import only_step
 from slobench.config.workload import Workload
 from slobench.errors import ConfigError
 
-AnyTarget = SimTarget | RemoteTarget | VllmTarget | CommandTarget
+AnyTarget = SimTarget | NullTarget | RemoteTarget | VllmTarget | CommandTarget
 T_co = TypeVar("T_co", bound=BaseModel, covariant=True)
 
 OF_A_RUN: tuple[Kind, ...] = ("workload", "target")
@@ -268,9 +268,8 @@ def route_sets(sets: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _top_keys(kind: Kind) -> set[str]:
-    models: list[type[BaseModel]] = (
-        [Workload] if kind == "workload" else [SimTarget, RemoteTarget, VllmTarget, CommandTarget]
-    )
+    targets: list[type[BaseModel]] = [SimTarget, NullTarget, RemoteTarget, VllmTarget, CommandTarget]
+    models = [Workload] if kind == "workload" else targets
     return {key for model in models for key in model.model_fields}
 
 

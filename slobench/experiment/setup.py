@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ from slobench.config.slo import Deadline, Slo
 from slobench.config.target import RemoteTarget
 from slobench.config.workload import ClosedLoop, OpenLoop, Workload
 from slobench.errors import ConfigError
-from slobench.generate.job import Job, Limits
+from slobench.generate.job import Deadlines, Job, Limits
 from slobench.generate.pool import default_workers
-from slobench.metrics.ask import Thresholds
+from slobench.metrics.slo import has_limits
 from slobench.plan import Plan
 from slobench.records import counters as live
 from slobench.records import provenance
+from slobench.records.ceiling import load as load_ceiling
 from slobench.targets.base import RunningTarget
 from slobench.wire.endpoint import Endpoint
 
@@ -40,7 +41,6 @@ class Trial:
     workers: int | None = None
     force: bool = False
     notes: tuple[str, ...] = ()
-    thresholds: Thresholds = field(default_factory=Thresholds)
 
 
 def workers_for(workload: Workload, target: AnyTarget) -> int:
@@ -83,7 +83,9 @@ def first_run_json(trial: Trial, plan: Plan, workers: int, secret: Collection[st
         "workers": workers,
         "stamps": None,
         "vr": "off",
-        "thresholds": trial.thresholds.to_dict(),
+        "thresholds": workload.validity.to_dict(),
+        "cores": default_workers(local_target=is_local(trial.target)),
+        "ceiling": ceiling.to_dict() if (ceiling := load_ceiling()) else None,
         "run": {
             "by": "count" if workload.requests is not None else "duration",
             "duration_s": None if workload.duration is None else workload.duration / 1e9,
@@ -134,10 +136,26 @@ def refuse_unjudgeable(slo: Slo, endpoint: Endpoint) -> None:
         )
 
 
-def _limits(slo: Slo, names: tuple[str, ...]) -> Limits:
+def _judged(slo: Slo, names: tuple[str, ...]) -> list[str]:
+    """The classes whose requests are judged: where some class has limits, those with limits or an attainment."""
+    limited = has_limits(slo)
+    asked = {name: slo.for_class(name) for name in names}
+    return [
+        name
+        for name, one in asked.items()
+        if not limited or one.limits or one.deadline or any(o.metric == "attainment" for o in one.objectives)
+    ]
+
+
+def _limits(slo: Slo, names: list[str]) -> Limits:
     return {
         name: [(each.metric, each.limit_s, each.per_token_s) for each in slo.for_class(name).limits] for name in names
     }
+
+
+def _deadlines(slo: Slo, names: list[str]) -> Deadlines:
+    found = {name: slo.for_class(name).deadline for name in names}
+    return {name: (one.first_s, one.each_s, one.share) for name, one in found.items() if one is not None}
 
 
 def jobs_of(
@@ -151,7 +169,7 @@ def jobs_of(
     cap = loop.max_in_flight if isinstance(loop, OpenLoop) else loop.users
     cap = min(cap, max(1, fd_limit - _RESERVED_FDS) * workers)
     prefixes: Mapping[str, int] = {name: spec.shared_prefix_tokens for name, spec in workload.classes.items()}
-    spool = trial.folder / "spool"
+    spool, judged = trial.folder / "spool", _judged(slo, plan.class_names)
     return [
         Job(
             worker=worker,
@@ -163,7 +181,8 @@ def jobs_of(
             seed=trial.seed,
             nonce=nonce,
             shared_prefix_tokens=prefixes,
-            limits=_limits(slo, plan.class_names),
+            limits=_limits(slo, judged),
+            deadlines=_deadlines(slo, judged),
             closed=isinstance(loop, ClosedLoop),
             think_ns=loop.think_time if isinstance(loop, ClosedLoop) else 0,
             max_in_flight=cap if isinstance(loop, ClosedLoop) else cap // workers + (worker < cap % workers),

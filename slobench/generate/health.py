@@ -18,11 +18,12 @@ from slobench.records.spool import SpoolWriter
 BEAT_NS = 50_000_000  # a wake-up costs 0.1 ms of CPU: 5 ms beats cost 4 µs a token at 6,400 tokens/s
 _COUNT_NS = 100_000_000
 _SAMPLE_NS = 1_000_000_000
+_STEP_NS = 1_000_000  # NTP slews by 0.5 ms a second at most: a larger change from beat to beat is a step
 _CODE = {name: code for code, name in enumerate(WORKER_METRICS)}
 
 
 class Health:
-    """Samples the worker on every beat of a 5 ms pacer; flushes the spool once a second."""
+    """Samples the worker on every beat of a 50 ms pacer; flushes the spool once a second."""
 
     def __init__(
         self,
@@ -31,21 +32,28 @@ class Health:
         counters: WorkerCounters,
         reads: ReadCounters,
         in_flight: Callable[[], int],
+        wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._now_ns = clock.now_ns
         self._spool = spool
         self._counters = counters
         self._reads = reads
         self._in_flight = in_flight
+        self._wall_ns = wall_ns
+        self._wall_seen: tuple[int, int] | None = None  # when, and wall time less the run's clock
         self._next_count_ns = self._next_sample_ns = 0
-        self._gc_began_ns = 0
+        self._gc_began_ns: int | None = None
+        self._listening = False
         self._steal = _host_cpu()
-        gc.callbacks.append(self._on_gc)
 
     def beat(self, due_ns: int) -> None:
         """One heartbeat that was due at `due_ns` on the run's clock."""
         now_ns = self._now_ns()
+        if not self._listening:  # collections before the first beat belong to the preparation, not to the run
+            self._listening = True
+            gc.callbacks.append(self._on_gc)
         self._add("heartbeat_overshoot_ns", now_ns - due_ns, now_ns)
+        self._watch_wall_clock()
         # By the clock: where a busy machine swallows beats, counting them would put the flush off.
         if now_ns >= self._next_count_ns:
             self._next_count_ns = now_ns - now_ns % _COUNT_NS + _COUNT_NS
@@ -83,12 +91,26 @@ class Health:
             self._add("steal_share", share, now_ns)
         self._steal = steal
 
+    def _watch_wall_clock(self) -> None:
+        """Kernel stamps are wall time: a read that waits while that clock is set is misdated by the step."""
+        before_ns, wall_ns, now_ns = self._now_ns(), self._wall_ns(), self._now_ns()
+        if now_ns - before_ns > _STEP_NS // 4:  # we were stopped in between: the offset is not known to that much
+            return
+        offset_ns = wall_ns - now_ns
+        if self._wall_seen is not None:
+            last_ns, last_offset_ns = self._wall_seen
+            slewed_ns = (now_ns - last_ns) // 1000
+            if abs(offset_ns - last_offset_ns) > _STEP_NS + slewed_ns:
+                self._add("wall_step_ns", offset_ns - last_offset_ns, now_ns)
+        self._wall_seen = (now_ns, offset_ns)
+
     def close(self) -> None:
         """Last samples; stop listening to the garbage collector."""
         now_ns = self._now_ns()
         self.count(now_ns)
         self.sample(now_ns)
-        gc.callbacks.remove(self._on_gc)
+        if self._listening:
+            gc.callbacks.remove(self._on_gc)
 
     def _add(self, name: str, value: float, now_ns: int) -> None:
         self._spool.telemetry.add(now_ns, _CODE[name], value)
@@ -98,7 +120,7 @@ class Health:
         now_ns = self._now_ns()
         if phase == "start":
             self._gc_began_ns = now_ns
-        else:
+        elif self._gc_began_ns is not None:
             self._add("gc_pause_ns", now_ns - self._gc_began_ns, now_ns)
 
 

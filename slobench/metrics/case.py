@@ -11,7 +11,7 @@ from slobench.config.slo import Slo, tightest_gap_s, tightest_ttft_s
 from slobench.metrics.ask import Ask, Step
 from slobench.metrics.columns import BoolArray, seconds
 from slobench.metrics.slo import Judged
-from slobench.metrics.summary import Finding, Side
+from slobench.metrics.summary import Finding, Level, Side
 from slobench.metrics.window import Window
 from slobench.names import Outcome
 from slobench.records.schema import Columns, Records
@@ -95,29 +95,43 @@ def percent(share: float) -> str:
     return f"{share * 100:.3g} %"
 
 
+def more_workers(ask: Ask) -> str:
+    """What to do where the client is too slow: another process where a core is free for it, else another host."""
+    more = ask.workers * 2
+    if ask.cores is not None:
+        more = min(more, int(ask.cores))
+        if more <= ask.workers:
+            return "stop what else runs on this machine, or use another host: no core is free for more --workers"
+    return f"use --workers {more} or another host"
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check of a run: which code and side its findings have."""
+    """One check of a run: which code and side its findings have.
+
+    text: what it does to the numbers; advice: what to do about it.
+    """
 
     code: str
     side: Side
 
-    def warning(self, seen: str, limit: str, text: str) -> Finding:
+    def warning(self, seen: str, limit: str, text: str, advice: str) -> Finding:
         """Past the first limit."""
-        return Finding(self.code, "warning", self.side, seen, limit, text)
+        return Finding(self.code, "warning", self.side, seen, limit, text, advice)
 
-    def past(self, seen: str, limit: str, text: str) -> Finding:
+    def past(self, seen: str, limit: str, text: str, advice: str) -> Finding:
         """Past the second limit: invalid, or a result of the server's."""
-        return Finding(self.code, "server" if self.side == "server" else "invalid", self.side, seen, limit, text)
+        level: Level = "server" if self.side == "server" else "invalid"
+        return Finding(self.code, level, self.side, seen, limit, text, advice)
 
     def graded(
-        self, value: float, step: Step, *, seen: str, limit: Callable[[float], str], text: str
+        self, value: float, step: Step, *, seen: str, limit: Callable[[float], str], text: str, advice: str
     ) -> Iterator[Finding]:
         """Yield a finding where `value` is above a limit of `step`; `limit` words the limit that was passed."""
         if value > step.past:
-            yield self.past(seen, limit(step.past), text)
+            yield self.past(seen, limit(step.past), text, advice)
         elif value > step.warning:
-            yield self.warning(seen, limit(step.warning), text)
+            yield self.warning(seen, limit(step.warning), text, advice)
 
 
 def worst(findings: Iterator[Finding]) -> Iterator[Finding]:

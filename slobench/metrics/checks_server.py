@@ -45,6 +45,7 @@ def stationarity(case: Case) -> Iterator[Finding]:
                 f"OVERLOADED: {one.name} grew {one.trend.last_over_first:.3g}-fold, first to last third (p {p:.2g})",
                 f"{limits.v07_ratio:g}-fold with p < {limits.v07_p.past:g}",
                 "the server did not keep up with the load: percentiles grow with the length of the run",
+                "offer less, or report that the server does not carry this load",
             )
             return
     least = min(series, key=lambda one: one.trend.p)
@@ -53,7 +54,8 @@ def stationarity(case: Case) -> Iterator[Finding]:
         yield V07.warning(
             f"{least.name} drifted, {least.trend.last_over_first:.3g}-fold from first to last third (p {p:.2g})",
             f"p < {limits.v07_p.warning:g}",
-            "the server may not have been in a steady state; run longer, or with a longer warm-up",
+            "the server may not have been in a steady state: numbers may depend on when the window lies",
+            "run longer, or with a longer --warmup; one level run in twenty is warned of by chance",
         )
 
 
@@ -91,10 +93,12 @@ def errors(case: Case) -> Iterator[Finding]:
     if not n or not failed:
         return
     share, limits = failed / n, case.ask.thresholds.v10_errors
-    seen, text = f"{failed} of {n} requests failed ({percent(share)})", "each counts as not good; see the error table"
+    seen = f"{failed} of {n} requests failed ({percent(share)})"
+    text = "each counts as not good, and latencies of the others leave them out"
     if not np.any(is_ok(case.requests)):
         text = "no request succeeded: there is no latency to report"
+    advice = "see the error table; allow more with an `error_rate` objective where failures are meant to happen"
     if share > limits.past and share > case.ask.allowed_error_share:
-        yield V10.past(seen, percent(max(limits.past, case.ask.allowed_error_share)), text)
+        yield V10.past(seen, percent(max(limits.past, case.ask.allowed_error_share)), text, advice)
     elif share > limits.warning:
-        yield V10.warning(seen, percent(limits.warning), text)
+        yield V10.warning(seen, percent(limits.warning), text, advice)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from slobench.metrics.ask import Step
-from slobench.metrics.case import Case, Check, percent
+from slobench.metrics.case import Case, Check, more_workers, percent
 from slobench.metrics.columns import BoolArray, is_ok, number, seconds
 from slobench.metrics.latency import tokens_per_event
 from slobench.metrics.load import spans
 from slobench.metrics.summary import Finding, LatencyTable
+from slobench.metrics.window import Window
 from slobench.names import OUTCOMES
 from slobench.stats.arrivals import counts, dispersion, ks_distance
 from slobench.stats.quantiles import FloatArray
@@ -24,6 +26,7 @@ V18, V19 = Check("V18", "instrument"), Check("V19", "workload")
 MANY_TOKENS = 32  # a reply this long cannot truly arrive at one instant
 FEW_BINS = 20  # fewer counts say nothing of their dispersion
 POINT_MASS = 0.1  # gaps with a smaller cv are evenly spaced
+FAULT = "report it as a fault of slobench, with the run's folder"
 CLOCK_ORDER = (
     (("scheduled_ns", "started_ns", "sent_ns"), 0),
     # A stamp is carried over from wall time by two clock reads; a client stopped between them dates it early.
@@ -36,17 +39,27 @@ def length(case: Case) -> Iterator[Finding]:
     limits, window = case.ask.thresholds, case.window
     if window.mean_e2e_s is None:
         return
-    if window.whole_run:
+    lengths, length_s = window.lengths_of_e2e(), window.mean_e2e_s
+    chance = "what happens within a reply's time decides the numbers: they are a matter of chance"
+    if case.ask.claim and lengths < limits.v08_claim_of_e2e:
+        yield V08.past(
+            f"window of {lengths:.3g} mean E2E", f"at least {limits.v08_claim_of_e2e:g} where a claim rests on it",
+            chance, f"run longer: --duration {_at_least(window, limits.v08_claim_of_e2e * length_s)}",
+        )  # fmt: skip
+    elif window.whole_run:
         yield V08.warning(
             f"the window is the whole run of {format_s(window.length_s)}",
             f"a warm-up of {format_s(window.warmup_s)} (2 x p99 E2E, or as asked) and as much again",
-            "filling and emptying of the server are part of the numbers; run longer",
+            "filling and emptying of the server are part of the numbers",
+            f"run longer: --duration {_at_least(window, max(window.warmup_s, limits.v08_window_of_e2e * length_s))}",
         )
-    elif window.lengths_of_e2e() < limits.v08_window_of_e2e:
+    elif lengths < limits.v08_window_of_e2e:
+        least_s = limits.v08_window_of_e2e * length_s
         yield V08.warning(
-            f"window of {window.lengths_of_e2e():.3g} mean E2E",
-            f"at least {limits.v08_window_of_e2e:g} ({format_s(limits.v08_window_of_e2e * window.mean_e2e_s)})",
-            "what happens within a reply's time decides the numbers; run longer",
+            f"window of {lengths:.3g} mean E2E",
+            f"at least {limits.v08_window_of_e2e:g} ({format_s(least_s)})",
+            chance,
+            f"run longer: --duration {_at_least(window, least_s)}",
         )
     else:
         filled = len(np.unique(window.batch(seconds(case.requests, "scheduled_ns")[case.main])))
@@ -54,13 +67,19 @@ def length(case: Case) -> Iterator[Finding]:
             yield V08.warning(
                 f"requests in {filled} tenths of the window",
                 f"all {limits.v08_batches}",
-                "no intervals can be given; run longer",
+                "no intervals can be given",
+                "run longer, or offer more",
             )
+
+
+def _at_least(window: Window, length_s: float) -> str:
+    """Words for a duration that leaves a window of at least `length_s` after the warm-up and before the end."""
+    return f"{math.ceil(window.warmup_s + length_s + (window.p99_e2e_s or 0.0))}s or more"
 
 
 def precision(case: Case, latency: Mapping[str, LatencyTable]) -> Iterator[Finding]:
     """V09: are there enough effective requests beyond each quantile that the SLO judges."""
-    names = ["all", *dict(case.slo.by_class)]
+    names, limit = ["all", *dict(case.slo.by_class)], case.ask.thresholds.v09_tail
     for name in names:
         asked = case.slo.for_class(name) if name != "all" else case.slo.common
         for objective in asked.objectives:
@@ -71,11 +90,12 @@ def precision(case: Case, latency: Mapping[str, LatencyTable]) -> Iterator[Findi
             if seen is None or seen.n_eff is None:
                 continue
             tail = seen.n_eff * (1 - objective.quantile)
-            if tail < case.ask.thresholds.v09_tail:
+            if tail < limit:
                 yield V09.warning(
                     f"{objective.metric} {quantile} of {name} rests on {tail:.2g} effective requests beyond it",
-                    f"at least {case.ask.thresholds.v09_tail:g}",
-                    "the quantile is a matter of chance; run longer",
+                    f"at least {limit:g}",
+                    "the quantile is a matter of chance",
+                    f"run about {limit / max(tail, 0.01):.2g} times as long, or judge attainment instead",
                 )
 
 
@@ -92,13 +112,15 @@ def tokens(case: Case) -> Iterator[Finding]:
                 limits,
                 seen=seen,
                 limit=_off,
-                text="the server did not make the replies that were asked for",
+                text="the server did not make the replies that were asked for: it had other work than planned",
+                advice="see whether it caps `max_tokens` or ignores `ignore_eos`; --no-ignore-eos if it is meant to",
             )
         elif abs(out - 1) > limits.warning:
             yield V11.warning(
                 seen,
                 _off(limits.warning),
                 "lengths were not forced: planned ones are upper limits, and the load is another than planned",
+                "use --ignore-eos where the server honours it; compare runs by tokens, not by requests",
             )
     into = _ratio(case, "input_tokens", case.main & ok)
     if into is None:
@@ -106,7 +128,12 @@ def tokens(case: Case) -> Iterator[Finding]:
     if case.ask.ids_sent:
         seen = f"input tokens {percent(into)} of the plan's"
         yield from V11.graded(
-            abs(into - 1), limits, seen=seen, limit=_off, text="the server read other prompts than were planned"
+            abs(into - 1),
+            limits,
+            seen=seen,
+            limit=_off,
+            text="the server read other prompts than were planned: TTFT is that of other lengths",
+            advice="see whether it cuts prompts, or adds to them; `talk.token_ids` must lie within its vocabulary",
         )
         return
     before = seconds(case.requests, "scheduled_ns") < case.window.start_s
@@ -114,7 +141,8 @@ def tokens(case: Case) -> Iterator[Finding]:
     if calibrated and np.sum(before & ok) >= FEW_BINS and abs(into / calibrated - 1) > limits.warning:
         yield V11.warning(
             f"input tokens per planned one {percent(into)}, in warm-up {percent(calibrated)}", _off(limits.warning),
-            "the length of text prompts drifted",
+            "the length of text prompts drifted: later requests asked for another amount of work",
+            "send token ids (`talk.token_ids`) where the server takes them",
         )  # fmt: skip
 
 
@@ -142,20 +170,24 @@ def stream_shape(case: Case) -> Iterator[Finding]:
     if share > limits.v12_at_once_share:
         yield V12.past(
             f"{percent(share)} of replies arrived whole", percent(limits.v12_at_once_share),
-            "something buffers the stream (a proxy, compression): TTFT and token gaps are not the server's",
+            "something buffers the stream: TTFT and token gaps are not the server's, E2E is",
+            "go round the proxy, or switch its buffering and compression off (nginx: proxy_buffering off)",
         )  # fmt: skip
     each = tokens_per_event(requests, ok_mask(case))
     if each is not None and each > limits.v12_tokens_per_event and share <= limits.v12_at_once_share:
         yield V12.warning(
             f"{each:.3g} tokens per event", f"{limits.v12_tokens_per_event:g}",
-            "single tokens cannot be timed: gaps are shared out, TPOT counts tokens by usage",
+            "single tokens cannot be timed: gaps are shared out over an event's tokens, TPOT counts tokens by usage",
+            "none is needed for TTFT, TPOT and E2E; for gaps let the server send each token (no speculative decoding, "
+            "no stream interval)",
         )  # fmt: skip
     tail = seconds(requests, "end_ns")[ok] - last
     typical = float(np.median(tail[~np.isnan(tail)])) if not np.all(np.isnan(tail)) else 0.0
     if typical > limits.v12_tail_s:
         yield V12.warning(
             f"replies ended {format_s(typical)} after their last token (median)", format_s(limits.v12_tail_s),
-            "a late usage event or end of stream; it does not count into E2E",
+            "a late usage event or end of stream: it is not part of E2E here, but of a connection's time",
+            "none, unless users wait for the end of the stream: then it is the server's to mend",
         )  # fmt: skip
 
 
@@ -171,19 +203,46 @@ def accounting(case: Case) -> Iterator[Finding]:
     index = np.asarray(requests["index"])
     wrong = int(np.sum(~known)) + len(index) - len(np.unique(index))
     if wrong:
-        yield V13.past(f"{wrong} requests without one outcome", "0", "the records are damaged")
+        yield V13.past(
+            f"{wrong} requests without one outcome",
+            "0",
+            "the records are damaged: no sum over them can be trusted",
+            FAULT,
+        )
     backwards = _backwards(case)
     if backwards:
         yield V13.past(
-            f"{backwards} requests with times out of order", "0", "the clock or the records cannot be trusted"
-        )
+            f"{backwards} requests with times out of order", "0", "no time in these records can be trusted",
+            f"see that this machine's clock source is sound (`slobench doctor`), else {FAULT}",
+        )  # fmt: skip
+    yield from _clock_steps(case)
     off = little(case)
     if off is not None:
         yield from V13.graded(
             off, case.ask.thresholds.v13_little, limit=percent,
             seen=f"requests in flight differ by {percent(off)} between the workers' counts and the records",
-            text="Little's law does not hold: some requests are counted wrongly",
+            text="Little's law does not hold: some requests are counted wrongly, or never ended",
+            advice=FAULT,
         )  # fmt: skip
+
+
+def _clock_steps(case: Case) -> Iterator[Finding]:
+    """Steps of the wall clock, in which the kernel stamps what comes in; the monotonic clock has none."""
+    most = case.ask.thresholds.v13_clock_steps
+    steps = {source: value for source, _, value in case.samples("wall_step_ns", whole_run=True)}
+    reads = sum(float(value.max()) for _, _, value in case.samples("clock_steps", whole_run=True))
+    times = max((len(value) for value in steps.values()), default=0)
+    if max(times, reads) <= most:
+        return
+    largest = max((float(np.max(np.abs(value))) for value in steps.values()), default=0.0)
+    seen = f"the wall clock was set {times} times, by up to {format_s(largest / 1e9)}" if times else (
+        f"{reads:.0f} reads with a kernel stamp that cannot be true"
+    )  # fmt: skip
+    yield V13.past(
+        seen, f"{most:g}",
+        "what was received just then is dated wrongly by as much, and wall-clock times of the run are off",
+        "let the clock be slewed, not set (chrony without makestep), during runs; see `validity.v13_clock_steps`",
+    )  # fmt: skip
 
 
 def _backwards(case: Case) -> int:
@@ -237,7 +296,8 @@ def arrivals(case: Case) -> Iterator[Finding]:
         yield from V18.graded(
             distance, limits.v18_ks, limit="{:g}".format,
             seen=f"sent gaps differ from planned ones by {distance:.2g} (KS distance)",
-            text="the arrival process was not the planned one; use more --workers or another host",
+            text="the arrival process was not the planned one: bursts of our own making met the server",
+            advice=more_workers(case.ask),
         )  # fmt: skip
     for width in (1.0, 10.0):
         yield from _dispersion(case, planned, sent, width, limits.v18_dispersion)
@@ -259,7 +319,8 @@ def _dispersion(case: Case, planned: FloatArray, sent: FloatArray, width: float,
     yield from V18.graded(
         abs(ratio - 1), step, limit=lambda x: f"±{x * 100:g} %",
         seen=f"dispersion of sends per {width:g} s {ratio:.3g} times the planned",
-        text="the arrival process was not the planned one; use more --workers or another host",
+        text="the arrival process was not the planned one: bursts of our own making met the server",
+        advice=more_workers(case.ask),
     )  # fmt: skip
 
 
@@ -274,5 +335,6 @@ def judgeable(case: Case) -> Iterator[Finding]:
         case.ask.thresholds.v19_not_judged,
         seen=f"SLO of {percent(share)} of replies could not be judged",
         limit=percent,
-        text="a limit's quantity does not exist for them (not streaming, hidden reasoning); use another limit",
+        text="a limit's quantity does not exist for them (hidden reasoning, no stream): attainment leaves them out",
+        advice="use limits that exist for such replies: `ttfo` or `e2e`",
     )

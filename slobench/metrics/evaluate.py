@@ -77,8 +77,8 @@ def evaluate(records: Records, slo: Slo, ask: Ask) -> Evaluation:
 
 
 def is_steady(found: tuple[Finding, ...]) -> bool:
-    """Whether the server was not found overloaded."""
-    return not any(finding.code == "V07" and finding.level == "server" for finding in found)
+    """Whether the server was found neither overloaded nor restarted."""
+    return not any(finding.code in {"V07", "V14"} and finding.level == "server" for finding in found)
 
 
 def summarise(evaluation: Evaluation) -> Summary:
@@ -86,7 +86,7 @@ def summarise(evaluation: Evaluation) -> Summary:
     requests, chosen = evaluation.records.requests, evaluation.window
     valid, verdict = validity.verdict(evaluation.findings)
     flow = load.token_flow(requests, evaluation.records.chunks)
-    loads = load.loads(requests, evaluation.derived, flow, chosen)
+    loads = load.loads(requests, evaluation.derived, flow, chosen, evaluation.windows)
     exits = _exits(evaluation, valid=valid)
     source = _tokens_source(requests)
     return Summary(

@@ -38,16 +38,58 @@ class Finding:
     side: Side
     seen: str  # "send lag p99 31 ms"
     limit: str  # "25 ms (5 % of the 500 ms TTFT limit)"
-    text: str  # what it does to the numbers, and what to do
+    text: str  # what it does to the numbers
+    advice: str = ""  # what to do
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectiveResult:
-    """One SLO objective and whether it was met (None: could not be judged)."""
+    """One SLO objective and whether it was met (None: could not be judged).
+
+    bound: what `seen` was compared with; None where it is no number.
+    """
 
     text: str
     seen: Estimate
     met: bool | None
+    bound: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BurnPair:
+    """Two windows that end together, and whether the budget burned faster than `factor` in both at once.
+
+    long_s, short_s: their lengths, scaled to the run. burning: None = insufficient, `note` says why.
+    worst: the highest rate that both reached together; at_s: when, on the run's clock.
+    """
+
+    factor: float
+    long_s: float
+    short_s: float
+    burning: bool | None
+    worst: float | None
+    at_s: float | None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorBudget:
+    """How much of what an objective allows to miss was spent over the window, and how fast.
+
+    target: share that must not miss. misses: how many did; allowed: how many might. used: misses/allowed, which is
+    the burn rate over the whole window: 1 spends the budget exactly. burn: the rate over the last `width_s` at each
+    of `at_s`, None where that holds too few requests.
+    """
+
+    objective: str
+    target: float
+    misses: int
+    allowed: float
+    used: Estimate
+    width_s: float | None = None
+    at_s: tuple[float, ...] = ()
+    burn: tuple[float | None, ...] = ()
+    pairs: tuple[BurnPair, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +105,11 @@ class SloResult:
     attainment_admitted: Estimate
     marginal: Mapping[str, Estimate]  # clause text -> attainment of that limit alone
     binding: str | None  # the clause with the lowest marginal attainment
-    goodput_rps: float
-    good_tokens_per_s: float
+    goodput: Estimate  # good requests/s
+    good_tokens: Estimate  # tokens of good replies/s
     objectives: tuple[ObjectiveResult, ...] = ()
     met: bool | None = None  # None: no objective was given
+    budgets: tuple[ErrorBudget, ...] = ()  # one for each objective
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +137,7 @@ class Load:
     input_tokens_mean: float | None
     output_tokens_mean: float | None
     output_tokens_per_s_max: float | None = None  # the highest second's (at least the mean)
+    intervals: Mapping[str, Estimate] = field(default_factory=dict)  # of rates that are a result: by their field's name
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Can the numbers be believed: every check that needs no metrics of the server's (docs/metrics.md, Validity)."""
+"""Can the numbers be believed: every check of docs/metrics.md, Validity; silent where it has nothing to look at."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from slobench.metrics import checks_instrument as instrument
 from slobench.metrics import checks_server as server
+from slobench.metrics import checks_telemetry as telemetry
 from slobench.metrics import checks_workload as workload
 from slobench.metrics.case import Case
 from slobench.metrics.summary import Finding, LatencyTable
@@ -36,6 +37,10 @@ def _all(case: Case) -> Iterator[Finding]:
         workload.tokens,
         workload.stream_shape,
         workload.accounting,
+        telemetry.foreign_load,
+        telemetry.first_tokens,
+        instrument.headroom,
+        telemetry.prefix_hits,
         workload.arrivals,
         workload.judgeable,
     ):
@@ -47,9 +52,10 @@ def verdict(found: tuple[Finding, ...]) -> tuple[bool, str]:
     invalid = [finding for finding in found if finding.level == "invalid"]
     if invalid:
         first, *others = invalid
+        why = f"{first.text}; {first.advice}" if first.advice else first.text
         more = sorted({finding.code for finding in others} - {first.code})
         also = f" (also {', '.join(more)})" if more else ""
-        return False, f"INVALID: {first.code} {first.seen} > {first.limit}: {first.text}{also}"
+        return False, f"INVALID: {first.code} {first.seen} > {first.limit}: {why}{also}"
     results = [f"{finding.code} {finding.seen.partition(':')[0]}" for finding in found if finding.level == "server"]
     warnings = sorted({finding.code for finding in found if finding.level == "warning"})
     parts = [f"server: {', '.join(results)}"] if results else []

@@ -132,8 +132,22 @@ WORKER_METRICS = (
     "clock_steps",  # reads whose kernel stamp was not believable, so far
     "unstamped_reads",  # so far
     "reads",  # so far
+    "wall_step_ns",  # a step of the wall clock against the monotonic one, each
 )
 """Names of worker telemetry by code; source is `worker-K`."""
+
+SERVER = "server"
+"""Source of what a server says of itself; of several, `server-K`. Where it has replicas, `labels` tells them apart."""
+
+SERVER_METRICS = (
+    "requests_total",  # requests that it ended, whatever the reason, so far
+    "process_start_s",  # when its process began, s since 1970
+    "ttft_sum_s",  # its own times to first token, their sum so far
+    "ttft_count",  # and their number so far
+    "prefix_query_tokens",  # prompt tokens that it looked up in its prefix cache so far
+    "prefix_hit_tokens",  # and those that it found there
+)
+"""Names of a server's metrics that checks read, whatever the server calls them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from slobench.config.slo import ClassSlo, Slo, e2e_limit_s, parse_slo
+from slobench.config.presets import expand
+from slobench.config.slo import ClassSlo, Objective, Slo, e2e_limit_s, parse_slo
 from slobench.config.workload import Workload
 from slobench.errors import RecordsError
 from slobench.metrics.ask import Ask, Thresholds
 from slobench.metrics.evaluate import Evaluation, evaluate, summarise
 from slobench.plan import Plan
 from slobench.records import store
+from slobench.records.ceiling import Ceiling
 from slobench.records.schema import Records
 from slobench.report import html, markdown
 from slobench.report.summary import of_summary
@@ -38,7 +40,7 @@ def build_report(folder: Path, *, slo: Sequence[str] | None = None) -> RunView:
     records = _records(folder, run, spooled=spooled)
     ended = _section(run, "run").get("end_ns") is not None
     run = _with_notes(run, ended=ended)
-    clauses = _clauses(run) if slo is None else tuple(slo)
+    clauses = _clauses(run) if slo is None else expand(slo).clauses
     workload = Workload.model_validate(run["spec"]["workload"])
     judged_by = parse_slo(clauses, tuple(workload.classes)) if clauses else Slo((), ClassSlo())
     evaluation = evaluate(records, judged_by, ask_of(run, workload, judged_by))
@@ -131,17 +133,27 @@ def ask_of(run: Mapping[str, Any], workload: Workload, slo: Slo) -> Ask:
         ids_sent=(server.get("token_ids") or talk.get("token_ids")) is not None,
         stamps="user" if run.get("stamps") == "user" else "kernel",
         connection=server.get("connection") or talk.get("connection", "pooled"),
-        allowed_error_share=max((o.bound for o in _objectives(slo) if o.metric == "error_rate"), default=0.0),
+        allowed_error_share=max(_allowed_errors(slo), default=0.0),
         interrupted=bool(how.get("interrupted")),
         target_died=bool(how.get("target_died")),
         workers=int(run.get("workers") or 1),
         workers_lost=len(_section(how, "workers_lost")),
+        unique_prompts=not any(spec.shared_prefix_tokens for spec in workload.classes.values()),
+        chat=(server.get("api") or talk.get("api")) == "chat",
+        cores=_number(run.get("cores")),
+        ceiling=_ceiling(run),
         thresholds=Thresholds.from_dict(_section(run, "thresholds")),
     )
 
 
-def _objectives(slo: Slo) -> list[Any]:
-    return [*slo.common.objectives, *(o for _, own in slo.by_class for o in own.objectives)]
+def _allowed_errors(slo: Slo) -> Iterator[float]:
+    """Yield the share of failures that each clause about them allows."""
+    for clause in slo.clauses:
+        match clause:
+            case Objective("error_rate", bound):
+                yield bound
+            case Objective("availability", bound):
+                yield 1 - bound
 
 
 def _arrivals(workload: Workload) -> str:
@@ -164,3 +176,13 @@ def _timeout_s(server: Mapping[str, Any], talk: Mapping[str, Any], slo: Slo) -> 
         return parse_duration_ns(total) / 1e9
     limit = e2e_limit_s(slo)
     return max(120.0, 10 * limit) if limit else 120.0
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _ceiling(run: Mapping[str, Any]) -> Ceiling | None:
+    """What the machine could offer when it ran, as the trial wrote it down; the reporting machine may be another."""
+    recorded = _section(run, "ceiling")
+    return Ceiling.from_dict(recorded) if recorded else None

@@ -94,6 +94,8 @@ def _finding(finding: Finding) -> Padding:
         (f" · limit {words.clean(finding.limit)}" if finding.limit else "", "dim"),
     )
     body = Text(words.clean(finding.text, 1000))
+    if finding.advice:
+        body.append(f"\n→ {words.clean(finding.advice, 1000)}")
     grid = Grid.grid()
     grid.add_row(head)
     if finding.text:

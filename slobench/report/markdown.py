@@ -85,7 +85,8 @@ def _findings(view: RunView) -> Iterator[str]:
     for finding in view.summary.findings:
         limit = f" (limit {words.clean(finding.limit)})" if finding.limit else ""
         seen = escape(f"{words.clean(finding.seen)}{limit}")
-        yield f"- **{finding.code}** {finding.level}: {seen}. {escape(words.clean(finding.text, 1000))}"
+        advice = f" → {escape(words.clean(finding.advice, 1000))}" if finding.advice else ""
+        yield f"- **{finding.code}** {finding.level}: {seen}. {escape(words.clean(finding.text, 1000))}{advice}"
     if view.summary.findings:
         yield ""
 

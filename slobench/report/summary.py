@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from slobench.metrics.summary import Estimate, Finding, LatencyTable, SloResult, Summary
+from slobench.metrics.summary import ErrorBudget, Estimate, Finding, LatencyTable, Load, SloResult, Summary
 from slobench.report.view import RunView
 
 
@@ -29,14 +29,14 @@ def of_summary(summary: Summary, *, total: str = "all") -> dict[str, Any]:
         "findings": [_finding(finding) for finding in summary.findings],
         "slo": {name: _slo(result) for name, result in summary.slo.items()},
         "latency": _latency(summary.latency.get(total, {})),
-        "load": _plain(summary.load[total]) if total in summary.load else None,
+        "load": _load(summary.load[total]) if total in summary.load else None,
         "errors": {outcome: dict(messages) for outcome, messages in summary.errors.items()},
         "valid": summary.valid,
         "exits": list(summary.exits),
         "statement": summary.statement,
         "window": _plain(summary.window),
         "outcomes": {name: dict(counts) for name, counts in summary.outcomes.items()},
-        "load_by_class": {name: _plain(load) for name, load in summary.load.items()},
+        "load_by_class": {name: _load(load) for name, load in summary.load.items()},
         "latency_by_class": {name: _latency(table) for name, table in summary.latency.items()},
         "latency_with_failures": {name: _latency(table) for name, table in summary.latency_adjusted.items()},
         "latency_full_run": {name: _latency(table) for name, table in summary.latency_full_run.items()},
@@ -46,7 +46,7 @@ def of_summary(summary: Summary, *, total: str = "all") -> dict[str, Any]:
 
 
 def _finding(finding: Finding) -> dict[str, Any]:
-    return {key: getattr(finding, key) for key in ("code", "level", "seen", "limit", "text", "side")}
+    return {key: getattr(finding, key) for key in ("code", "level", "seen", "limit", "text", "advice", "side")}
 
 
 def _slo(result: SloResult) -> dict[str, Any]:
@@ -65,13 +65,37 @@ def _slo(result: SloResult) -> dict[str, Any]:
         "attainment_admitted": _estimate(result.attainment_admitted),
         "marginal": {clause: _estimate(seen) for clause, seen in result.marginal.items()},
         "binding": result.binding,
-        "goodput_rps": _number(result.goodput_rps),
-        "good_tokens_per_s": _number(result.good_tokens_per_s),
+        "goodput_rps": _number(result.goodput.value),
+        "good_tokens_per_s": _number(result.good_tokens.value),
+        "goodput": {"requests_per_s": _estimate(result.goodput), "tokens_per_s": _estimate(result.good_tokens)},
         "objectives": [
             {"text": objective.text, "met": objective.met, "seen": _estimate(objective.seen)}
             for objective in result.objectives
         ],
+        "budgets": [_budget(each) for each in result.budgets],
     }
+
+
+def _budget(budget: ErrorBudget) -> dict[str, Any]:
+    """One error budget; a pair without a worst burn says why in its note."""
+    return {
+        "objective": budget.objective,
+        "target": budget.target,
+        "misses": budget.misses,
+        "allowed": _number(budget.allowed),
+        "used": _estimate(budget.used),
+        "width_s": budget.width_s,
+        "over_time": [{"at_s": at, "burn": burn} for at, burn in zip(budget.at_s, budget.burn, strict=True)],
+        "pairs": [
+            {**_plain(pair), "state": {True: "burning", False: "held", None: "insufficient"}[pair.burning]}
+            for pair in budget.pairs
+        ],
+    }
+
+
+def _load(load: Load) -> dict[str, Any]:
+    shown = {key: _number(value) for key, value in asdict(load).items() if key != "intervals"}
+    return {**shown, "intervals": {key: _estimate(seen) for key, seen in load.intervals.items()}}
 
 
 def _latency(table: LatencyTable) -> dict[str, Any]:

@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from slobench.metrics.ask import Ask, Thresholds
+from slobench.metrics.checks_instrument import wait_exceeded
 from slobench.metrics.summary import Finding
 from slobench.metrics.validity import verdict
 
@@ -143,12 +146,34 @@ def test_v04_steal(clean: Clean, steal: float, level: str | None) -> None:
     assert found(run).get("V04") == level
 
 
-@pytest.mark.parametrize(("pause_ms", "level"), [(0.4, None), (2, "warning"), (8, "invalid")])
-def test_v04_garbage_collection(clean: Clean, pause_ms: float, level: str | None) -> None:
-    """A pause is time in which nothing is read."""
+@pytest.mark.parametrize(
+    ("pauses", "pause_ms", "level"),
+    [(1, 25, None), (300, 2.2, None), (300, 3, "warning"), (1000, 8, "invalid"), (5000, 0.4, None)],
+)
+def test_v04_garbage_collection(clean: Clean, pauses: int, pause_ms: float, level: str | None) -> None:
+    """The wait that 1 % of moments exceed counts: one pause of 25 ms in a minute reaches no p99, 1,000 of 8 ms do.
+
+    300 pauses of 3 ms fill 1.5 % of the minute; 1 % of moments wait over 1 ms, which is above 1 % of G (0.5 ms).
+    """
     run = clean()
-    run.sample("gc_pause_ns", np.full(5, pause_ms * 1e6), source="worker-1", start=5.0)
+    run.telemetry = [row for row in run.telemetry if row[2] != "gc_pause_ns"]
+    run.sample("gc_pause_ns", np.full(pauses, pause_ms * 1e6), source="worker-1", start=1.0, step=58 / pauses)
     assert found(run).get("V04") == level
+
+
+@given(
+    pauses_ms=st.lists(st.floats(0.01, 500), max_size=30),
+    share=st.sampled_from([0.001, 0.01, 0.1]),
+)
+def test_v04_the_wait_is_exceeded_in_just_that_share_of_moments(pauses_ms: list[float], share: float) -> None:
+    """Moments that wait longer than the result fill the share; where the pauses fill less, the result is 0."""
+    pauses, length = np.array(pauses_ms) / 1e3, 60.0
+    wait = wait_exceeded(pauses, length, share)
+    longer = float(np.sum(np.maximum(pauses - wait, 0.0)))
+    if pauses.sum() <= share * length:
+        assert wait == 0.0
+    else:
+        assert longer == pytest.approx(share * length)
 
 
 # V05: coalesced first tokens. S = 500 ms: an error above 5 ms counts.
@@ -520,7 +545,8 @@ def test_an_invalid_run_says_so_in_full(clean: Clean) -> None:
 
 def test_thresholds_are_settings_that_survive_run_json() -> None:
     """They go to a plain dict and back; an unknown name is an error."""
-    changed = replace(Thresholds(), v10_errors=replace(Thresholds().v10_errors, past=0.2), v08_batches=5)
+    changed = Thresholds.model_validate({"v10_errors": {"past": 0.2}, "v08_batches": 5})
+    assert changed.v10_errors.warning == Thresholds().v10_errors.warning
     assert Thresholds.from_dict(changed.to_dict()) == changed
     assert Thresholds.from_dict({}) == Thresholds()
     with pytest.raises(Exception, match="unknown threshold 'v99'"):
@@ -529,7 +555,6 @@ def test_thresholds_are_settings_that_survive_run_json() -> None:
 
 def test_a_threshold_that_is_changed_is_used(clean: Clean) -> None:
     """With 20 % errors past the limit instead of 1 %, 2 % only warn."""
-    errors = replace(Thresholds().v10_errors, past=0.2)
-    run = clean(thresholds=replace(Thresholds(), v10_errors=errors))
+    run = clean(thresholds=Thresholds.model_validate({"v10_errors": {"past": 0.2}}))
     run.fail(slice(100, 124), "http_error", "500", status=500)
     assert found(run)["V10"] == "warning"

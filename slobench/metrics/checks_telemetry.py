@@ -1,0 +1,240 @@
+"""Checks of the run against what the server says of itself (V14, V15, V17); silent where it says nothing.
+
+The server's values are telemetry rows whose source is `server` and whose names are records.schema.SERVER_METRICS.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from slobench.metrics.case import Case, Check, percent
+from slobench.metrics.columns import is_ok, number, seconds
+from slobench.metrics.summary import Finding
+from slobench.records.schema import SERVER
+from slobench.stats.quantiles import FloatArray
+from slobench.units import format_s
+
+V14, RESTART = Check("V14", "workload"), Check("V14", "server")
+V15, V17 = Check("V15", "instrument"), Check("V17", "workload")
+FEW = 20  # first tokens, under which a difference of means is chance
+BATCHES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """A running total between its first and last sample, over all servers: how much it grew, and from when to when."""
+
+    by: float
+    start_s: float
+    end_s: float
+    resets: int = 0
+
+
+def growth(values: FloatArray) -> tuple[float, int]:
+    """(how much a running total grew, how often it began anew); after a reset it counts from 0."""
+    steps = np.diff(values)
+    fell = steps < 0
+    return float(np.sum(np.where(fell, values[1:], steps))), int(fell.sum())
+
+
+def grown(case: Case, name: str) -> Grown | None:
+    """Growth of one of the server's totals, its replicas' added; None where it was not sampled twice."""
+    parts = []
+    for at, values in _series(case, name):
+        if len(at) >= 2:
+            by, resets = growth(values)
+            parts.append(Grown(by, float(at[0]), float(at[-1]), resets))
+    if not parts:
+        return None
+    return Grown(
+        sum(part.by for part in parts),
+        max(part.start_s for part in parts),
+        min(part.end_s for part in parts),
+        sum(part.resets for part in parts),
+    )
+
+
+def _series(case: Case, name: str) -> Iterator[tuple[FloatArray, FloatArray]]:
+    """(times in s, values) of one of the server's metrics, one series for each replica."""
+    telemetry = case.records.telemetry
+    if not len(telemetry["name"]):
+        return
+    sources = np.asarray(telemetry["source"], dtype=np.str_)
+    named = (telemetry["name"] == name) & ((sources == SERVER) | np.char.startswith(sources, f"{SERVER}-"))
+    whose = np.char.add(np.char.add(sources[named], "\0"), np.asarray(telemetry["labels"][named], dtype=np.str_))
+    at, value = telemetry["t_ns"][named] / 1e9, np.asarray(telemetry["value"][named], dtype=np.float64)
+    for one in np.unique(whose):
+        mine = np.flatnonzero(whose == one)
+        mine = mine[np.argsort(at[mine], kind="stable")]
+        yield at[mine], value[mine]
+
+
+def foreign_load(case: Case) -> Iterator[Finding]:
+    """V14: did the server answer others too, and did it restart."""
+    restarts = _restarts(case)
+    if restarts:
+        yield RESTART.past(
+            f"the server restarted {'once' if restarts == 1 else f'{restarts} times'} during the run", "0",
+            "replies in flight were lost, and what came after met an empty cache and a cold server",
+            "see the server's log for why; raise its memory or lower its load, then run again",
+        )  # fmt: skip
+        return
+    counted = grown(case, "requests_total")
+    if counted is None:
+        return
+    least, most = ended_between(case, counted.start_s, counted.end_s)
+    step = case.ask.thresholds.v14_foreign
+    others, unseen = strangers(counted.by, least, most)
+    yield from V14.graded(
+        others, step, limit=percent, seen=f"the server ended {percent(others)} more requests than were sent",
+        text="others' requests took of its time: latencies are not those of this load alone",
+        advice="keep other clients, health probes that generate and warm-up scripts off the server during a run",
+    )  # fmt: skip
+    yield from V14.graded(
+        unseen, step, limit=percent, seen=f"the server counted {percent(unseen)} fewer requests than were answered",
+        text="its metrics are not, or not all, of the server that was measured: they explain nothing here",
+        advice="give the metrics address of every replica behind this address",
+    )  # fmt: skip
+
+
+def _restarts(case: Case) -> int:
+    began = sum(int(np.sum(np.diff(values) > 0.5)) for _, values in _series(case, "process_start_s"))
+    counted = grown(case, "requests_total")
+    return max(began, counted.resets if counted else 0)
+
+
+def ended_between(case: Case, start_s: float, end_s: float) -> tuple[int, int]:
+    """(least, most) requests of ours that the server can have ended between two moments.
+
+    Least: those that we saw succeed in between. Most: all that were with the server at any time in between, as
+    one that failed here may or may not have been counted there.
+    """
+    sent, ended = seconds(case.requests, "sent_ns"), seconds(case.requests, "end_ns")
+    least = is_ok(case.requests) & (sent >= start_s) & (ended <= end_s)
+    most = (sent <= end_s) & ~(ended < start_s)
+    return int(least.sum()), int(most.sum())
+
+
+def strangers(counted: float, least: int, most: int) -> tuple[float, float]:
+    """(share that the server ended beyond the most that can be ours, share of the least of ours that it lacks)."""
+    return max(counted - most, 0.0) / max(most, 1), max(least - counted, 0.0) / max(least, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Cross:
+    """Mean TTFT as seen here and there, s; connect_s: a round trip; error_s: standard error of the client's."""
+
+    client_s: float
+    server_s: float
+    connect_s: float
+    error_s: float
+
+    @property
+    def apart_s(self) -> float:
+        """What a round trip does not explain."""
+        return self.client_s - self.connect_s - self.server_s
+
+    def sure_below(self, errors: float) -> bool:
+        """Whether tokens seem to have come before the server made them, beyond chance."""
+        return self.client_s - self.server_s < -errors * self.error_s
+
+
+def first_tokens(case: Case) -> Iterator[Finding]:
+    """V15: the mean TTFT of the client, from sent, against the server's own over the same requests."""
+    seen = cross_check(case)
+    if seen is None:
+        return
+    limits = case.ask.thresholds
+    if seen.sure_below(limits.v15_errors):
+        yield V15.past(
+            f"mean TTFT {format_s(seen.client_s)}, the server's own {format_s(seen.server_s)}",
+            f"no less than the server's, within {limits.v15_errors:g} standard errors",
+            "a token cannot come before it is made: the clock, or the server's metric, is not what it seems",
+            "see that the metrics are of this server and of this run alone; else report it with the run's folder",
+        )
+        return
+    for level, own, share in (
+        (V15.past, limits.v15_apart_s.past, limits.v15_apart.past),
+        (V15.warning, limits.v15_apart_s.warning, limits.v15_apart.warning),
+    ):
+        bound = max(own, share * seen.server_s)
+        if seen.apart_s > bound:
+            yield level(
+                f"mean TTFT {format_s(seen.apart_s)} above the server's own {format_s(seen.server_s)}, "
+                f"a round trip of {format_s(seen.connect_s)} taken off",
+                f"{format_s(bound)} (the larger of {format_s(own)} and {percent(share)})",
+                "something between the server's clock and this one takes that long: a proxy, the network, its HTTP "
+                "front end or this client; TTFT is not the engine's alone",
+                "measure from beside the server, go round proxies, and compare `talk.transport` fast and aiohttp",
+            )
+            return
+
+
+def cross_check(case: Case) -> Cross | None:
+    """Both sides' mean TTFT over the time that the server's totals cover; None where they cannot be compared."""
+    total, count = grown(case, "ttft_sum_s"), grown(case, "ttft_count")
+    if total is None or count is None or count.by <= 0 or total.resets or count.resets:
+        return None
+    requests = case.requests
+    first, sent = seconds(requests, "first_token_ns"), seconds(requests, "sent_ns")
+    mine = (sent >= count.start_s) & (first <= count.end_s)
+    own = (first - sent)[mine][np.argsort(sent[mine], kind="stable")]
+    if len(own) < FEW:
+        return None
+    batches = np.array([batch.mean() for batch in np.array_split(own, BATCHES)])
+    took = (seconds(requests, "connected_ns") - seconds(requests, "started_ns"))[
+        number(requests, "connection_new") == 1
+    ]
+    took = took[~np.isnan(took)]
+    return Cross(
+        client_s=float(own.mean()),
+        server_s=total.by / count.by,
+        connect_s=float(np.median(took)) if len(took) else 0.0,
+        error_s=float(batches.std(ddof=1)) / math.sqrt(BATCHES),
+    )
+
+
+def prefix_hits(case: Case) -> Iterator[Finding]:
+    """V17: prompt tokens that the server had in its prefix cache though no two prompts were to begin alike."""
+    if not case.ask.unique_prompts:
+        return
+    found = _looked_up(case)
+    if found is None:
+        return
+    hits, looked_up, prompts = found
+    share = hit_share(hits, looked_up, template=_template_tokens(case) * prompts)
+    yield from V17.graded(
+        share, case.ask.thresholds.v17_hits, limit=percent,
+        seen=f"{percent(share)} of prompt tokens were in the server's prefix cache",
+        text="these were not computed: TTFT is shorter and capacity larger than with prompts that are new",
+        advice="set `talk.cache_salt` where the server takes it, restart the server, or switch its prefix cache off",
+    )  # fmt: skip
+
+
+def hit_share(hits: float, looked_up: float, *, template: float) -> float:
+    """Share of prompt tokens found in the cache beyond those of a template that every prompt begins with."""
+    return max(hits - template, 0.0) / looked_up if looked_up > 0 else 0.0
+
+
+def _looked_up(case: Case) -> tuple[float, float, int] | None:
+    """(tokens found, tokens looked up, prompts) by the server's counters, else by the usage of its replies."""
+    hits, looked_up = grown(case, "prefix_hit_tokens"), grown(case, "prefix_query_tokens")
+    if hits is not None and looked_up is not None:
+        _, prompts = ended_between(case, looked_up.start_s, looked_up.end_s)
+        return hits.by, looked_up.by, prompts
+    cached, into = number(case.requests, "cached_tokens"), number(case.requests, "input_tokens")
+    told = is_ok(case.requests) & ~np.isnan(cached) & ~np.isnan(into)
+    return (float(cached[told].sum()), float(into[told].sum()), int(told.sum())) if told.any() else None
+
+
+def _template_tokens(case: Case) -> float:
+    """Tokens that a chat template puts around each prompt: the least that any reply counts beyond its plan."""
+    if not case.ask.chat:
+        return 0.0
+    more = number(case.requests, "input_tokens") - number(case.requests, "input_tokens_planned")
+    more = more[is_ok(case.requests) & ~np.isnan(more)]
+    return max(float(more.min()), 0.0) if len(more) else 0.0
