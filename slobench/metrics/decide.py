@@ -1,0 +1,115 @@
+"""Is an objective met or missed, whatever the moment one looks: for runs that stop once it is clear.
+
+Every objective is a share of requests that must be good (a percentile limit too). Its decision is sequential: the first
+time that a confidence sequence of that share lies on one side of the objective. Two are followed, each with half of
+alpha, since neither serves everywhere (docs/decisions/070-stopping.md): a betting sequence on the outcomes of
+batches, and a beta-binomial mixture at the effective number of requests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from slobench.metrics.columns import BoolArray
+from slobench.stats.effective import design_effect
+from slobench.stats.quantiles import FloatArray, rank
+from slobench.stats.sequential import betting_sequence, mixture_interval
+
+Decision = Literal["met", "missed"]
+
+BATCH_OF_E2E = 10.0  # mean E2E in a batch: at the knee batches of 3 exclude the truth four times too often
+STEP_PER_BATCH = 3  # times per batch at which the mixture is looked at
+FIRST_STEP = 10
+GROUPS = (5, 10)
+RISKY = (0.8, 0.9)
+DISCOUNT = 1.59  # (t_9 / z)^2 at 99 %: the design effect is an estimate from ten windows
+_PRIOR_FAILURES = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The requests that an objective is about, in the order of their scheduled times.
+
+    good: which of them met it. risk: how close each came to missing it (value/limit, +inf for a failure).
+    steady: how many at the start belong to the warm-up: they may show that the objective is missed, never that it is
+    met, for an empty server is faster than it will be.
+    """
+
+    good: BoolArray
+    risk: FloatArray
+    warming: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where an objective stands. low, high: confidence sequence of the share at level 1 - alpha, None without data.
+
+    after: how many requests the decision took.
+    """
+
+    share: float | None
+    low: float | None
+    high: float | None
+    n: int
+    batches: int
+    decided: Decision | None = None
+    after: int | None = None
+
+
+def standing(series: Series, bound: float, batch: int, alpha: float) -> Standing:
+    """Follow both sequences over the series in batches of `batch` requests; the first to decide decides."""
+    whole = _follow(series, bound, batch, alpha)
+    if not series.warming or whole.decided == "missed":
+        return whole
+    rest = slice(series.warming, None)
+    return _follow(Series(series.good[rest], series.risk[rest]), bound, batch, alpha)
+
+
+def _follow(series: Series, bound: float, batch: int, alpha: float) -> Standing:
+    n = len(series.good)
+    batches = n // batch
+    outcomes = series.good[: batches * batch].reshape(batches, batch).mean(axis=1)
+    betting = betting_sequence(outcomes, alpha / 2)
+    step = max(batch // STEP_PER_BATCH, 1)
+    low, high = 0.0, 1.0
+    ends = sorted({*range(batch, batches * batch + 1, batch), *range(FIRST_STEP * step, n + 1, step)})
+    for end in ends:
+        if end % batch == 0:
+            low, high = max(low, float(betting.low[end // batch - 1])), min(high, float(betting.high[end // batch - 1]))
+        if end >= FIRST_STEP * step and end % step == 0:
+            below, above = _mixture(series, end, step, bound, alpha / 2)
+            low, high = max(low, below), min(high, above)
+        decided: Decision | None = "met" if low >= bound else "missed" if high < bound else None
+        if decided:
+            return Standing(float(series.good[:end].mean()), low, high, end, end // batch, decided, end)
+    return Standing(float(series.good.mean()) if n else None, low if n else None, high if n else None, n, batches)
+
+
+def _mixture(series: Series, end: int, step: int, bound: float, alpha: float) -> tuple[float, float]:
+    """Interval of the share of the first `end` requests, counted as n_eff independent ones."""
+    good = series.good[:end]
+    n_eff = end / max(1.0, DISCOUNT * _design_effect(good, series.risk[:end], step))
+    prior = (_PRIOR_FAILURES * bound / max(1 - bound, 1e-6), _PRIOR_FAILURES)
+    return mixture_interval(float(good.mean()) * n_eff, n_eff, alpha, prior)
+
+
+def _design_effect(good: BoolArray, risk: FloatArray, step: int) -> float:
+    """Take the largest over few long and more short windows, of the misses and of those that came close to one.
+
+    Misses too few to show their own dependence are worth no more than the requests that came close.
+    """
+    n = len(good)
+    found = [1.0]
+    marks = [~good, *(risk > np.partition(risk, rank(n, q))[rank(n, q)] for q in RISKY)]
+    for groups in GROUPS:
+        size = n // step // groups * step
+        if size:
+            sizes = np.full(groups, size)
+            found += [
+                design_effect(mark[n - groups * size :].reshape(groups, size).sum(axis=1), sizes) or 1.0
+                for mark in marks
+            ]
+    return max(found)
