@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from slobench.config.base import DurationNs, Model
 from slobench.config.engine import Engine
 
-S = 10**9
+S, MS = 10**9, 10**6
 PositiveDurationNs = Annotated[DurationNs, Field(gt=0)]
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, token
 _HEADER_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")  # no line end: it would start another header
@@ -117,6 +117,28 @@ class SimTarget(Model):
     talk: Annotated[Talk, _over(**_SIM_TALK)] = Talk(token_ids=(100, 4000), forces_length=True)
 
 
+class NullTarget(Model):
+    """The null server: it computes nothing and sends fixed replies at fixed times, to try this client itself."""
+
+    kind: Literal["null-server"]
+    about: str = ""
+    first_token: DurationNs = 50 * MS
+    """From a request to its first token, at the earliest."""
+    gap: PositiveDurationNs = 20 * MS
+    """Between the tokens of a reply; a multiple of `step`."""
+    step: PositiveDurationNs = 20 * MS
+    """Tokens that are due leave together at multiples of it, as those of a batch do."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """0: a free one."""
+    talk: Annotated[Talk, _over(**_SIM_TALK)] = Talk(token_ids=(100, 4000), forces_length=True)
+
+    @model_validator(mode="after")
+    def _in_steps(self) -> NullTarget:
+        if self.gap % self.step:
+            raise ValueError("gap is no multiple of step: expected e.g. gap: 20ms with step: 5ms")
+        return self
+
+
 class RemoteTarget(Model):
     """Any OpenAI-compatible endpoint that runs already."""
 
@@ -163,4 +185,4 @@ class CommandTarget(Model):
     talk: Talk = Talk()
 
 
-Target = Annotated[SimTarget | RemoteTarget | VllmTarget | CommandTarget, Field(discriminator="kind")]
+Target = Annotated[SimTarget | NullTarget | RemoteTarget | VllmTarget | CommandTarget, Field(discriminator="kind")]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from slobench.config.target import CommandTarget, RemoteTarget, SimTarget, VllmTarget
+from slobench.config.target import CommandTarget, NullTarget, RemoteTarget, SimTarget, VllmTarget
 from slobench.targets.base import Launch, Progress, RunningTarget
 
-AnyTarget = SimTarget | RemoteTarget | VllmTarget | CommandTarget
+AnyTarget = SimTarget | NullTarget | RemoteTarget | VllmTarget | CommandTarget
 
 
 def start(
@@ -33,6 +33,10 @@ def start(
             from slobench.targets.simulated import start_simulated
 
             return start_simulated(target, launch)
+        case NullTarget():
+            from slobench.targets.null import start_null
+
+            return start_null(target, launch)
         case VllmTarget():
             from slobench.targets.vllm import start_vllm
 

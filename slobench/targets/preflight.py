@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 
-from slobench.config.target import CommandTarget, RemoteTarget, SimTarget, VllmTarget
+from slobench.config.target import CommandTarget, NullTarget, RemoteTarget, SimTarget, VllmTarget
 from slobench.errors import ConfigError
 from slobench.targets.base import questions
 from slobench.targets.launch import AnyTarget
@@ -34,3 +34,6 @@ def preflight(target: AnyTarget, headers: Mapping[str, str]) -> str:
         case SimTarget():
             port(target.port)
             return "the simulated engine needs nothing"
+        case NullTarget():
+            port(target.port)
+            return "the null server needs nothing"
