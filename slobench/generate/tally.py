@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from slobench.generate.verdict import Rule, Seen, judge
+from slobench.generate.verdict import Rule, Seen, judge, value_s
 from slobench.names import NULL, Outcome
-from slobench.records.probe_counts import BATCHES, ProbeBlock
+from slobench.records.probe_counts import BATCHES, MEANS, ProbeBlock
 
 _NOT_FAILED = frozenset({Outcome.OK, Outcome.CANCELLED, Outcome.CUT})
 
@@ -91,16 +92,21 @@ class Tally:
         batch, outcome = self._batch(index), seen.outcome
         for at, good in self._shares.judge(class_code, seen, whole=whole):
             self._block.judged(at, batch, good=good)
-        last_ns = seen.reply.last_token_ns
-        e2e_ns = last_ns - seen.exchange.scheduled_ns if outcome is Outcome.OK and last_ns != NULL else None
-        self._block.ended(e2e_ns, failed=outcome not in _NOT_FAILED)
+        if outcome is Outcome.OK and seen.reply.last_token_ns != NULL:
+            quantities = [_ns(value_s(name, seen)) for name in MEANS]
+            self._block.took(seen.reply.last_token_ns - seen.exchange.scheduled_ns, quantities)
+        self._block.ended(failed=outcome not in _NOT_FAILED)
 
     def dropped(self, index: int, class_code: int) -> None:
         """Count a request that was due and not sent: not good in any share."""
         if index >= self._counted_from:
             for at, _ in self._shares.of(class_code):
                 self._block.judged(at, self._batch(index), good=False)
-            self._block.ended(None, failed=True, dropped=True)
+            self._block.ended(failed=True, dropped=True)
 
     def _batch(self, index: int) -> int:
         return (index - self._counted_from) * BATCHES // self._n
+
+
+def _ns(value_s: float) -> int | None:
+    return None if math.isnan(value_s) else round(value_s * 1e9)

@@ -37,6 +37,8 @@ class Events:
 
     __slots__ = ("_add", "times_ns", "tokens")
 
+    packed = None  # each event must come by
+
     def __init__(self, sink: ChunkSink) -> None:
         self._add = sink.add
         self.times_ns: list[int] = []
@@ -107,15 +109,16 @@ def _each(rule: Rule, seen: Seen) -> Iterator[bool | None]:
 
 def _met(metric: str, allowed_s: float, seen: Seen) -> bool | None:
     """Judge one limit on a reply that is whole."""
-    value_s = _value_s(metric, seen)
-    if not math.isnan(value_s):
-        return value_s <= allowed_s
+    seconds = value_s(metric, seen)
+    if not math.isnan(seconds):
+        return seconds <= allowed_s
     # A reply that streamed, or that had one token at most, has no gap to judge; another's is unknown.
     one_token = NULL < seen.reply.output_tokens <= 1
     return True if metric in _CAN_BE_VACUOUS and (seen.reply.first_token_ns != NULL or one_token) else None
 
 
-def _value_s(metric: str, seen: Seen) -> float:
+def value_s(metric: str, seen: Seen) -> float:
+    """A quantity of the request in seconds, NaN where it does not exist."""
     reply = seen.reply
     match metric:
         case "ttft":
@@ -147,9 +150,9 @@ def _met_early(metric: str, allowed_s: float, seen: Seen) -> bool | None:
     """Judge a limit on a request that we ended: True met, False missed before the end, None not due yet."""
     lived_s = seen.since_scheduled_s(seen.exchange.end_ns)
     if metric in {"ttft", "ttfo"}:
-        value_s = _value_s(metric, seen)
-        if not math.isnan(value_s):
-            return value_s <= allowed_s
+        seconds = value_s(metric, seen)
+        if not math.isnan(seconds):
+            return seconds <= allowed_s
         return False if lived_s > allowed_s else None
     if metric == "e2e":
         return False if lived_s > allowed_s else None

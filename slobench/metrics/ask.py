@@ -23,6 +23,7 @@ class Ask:
     claim: a claim is judged by this run (a capacity's certificate, a stored baseline), not only reported.
     cores: that the generator may use, beside a target on this machine; None: not known.
     ceiling: what this machine can offer by its own test; None: never tested.
+    window_s: begin and end of the measurement window, of a probe that is a part of a longer stream; None: to be chosen.
     """
 
     warmup_s: float = 0.0
@@ -47,4 +48,5 @@ class Ask:
     claim: bool = False
     cores: float | None = None
     ceiling: Ceiling | None = None
+    window_s: tuple[float, float] | None = None
     thresholds: Thresholds = field(default_factory=Thresholds)

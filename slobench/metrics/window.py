@@ -55,10 +55,13 @@ def choose(requests: Columns, e2e_s: FloatArray, ask: Ask) -> Window:
 
     A run by duration ends its window there; one by count, p99 E2E before its last arrival; a closed loop
     where its first user runs out. Where less than half would remain, the window is the whole run.
+    The window of a probe that is a part of a stream was chosen with its plan.
     """
     done = e2e_s[~np.isnan(e2e_s)]
     mean = float(done.mean()) if len(done) else None
     p99 = inverted_cdf(done, 0.99) if len(done) else None
+    if ask.window_s is not None:
+        return Window(*ask.window_s, mean, p99, ask.window_s[0], whole_run=False)
     warmup = max(ask.warmup_s, 2 * (p99 or 0.0))
     offered = _offered_until_s(requests, ask)
     by_count = ask.duration_s is None and not ask.closed

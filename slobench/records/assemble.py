@@ -21,16 +21,17 @@ _CODES = ("tokens_source", "outcome", "connection_new")
 _OUTPUT_CHANNELS = [CHANNELS.index(Channel.CONTENT), CHANNELS.index(Channel.TOOL)]
 
 
-def assemble(folder: Path, plan_table: pa.Table, workers: int) -> Records:
+def assemble(folder: Path, plan_table: pa.Table, workers: int, *, only: tuple[int, int] | None = None) -> Records:
     """Build the records of a run from its folder's `spool/`: one row for each row of the plan, sorted by index.
 
     A request without an end record, and what it becomes:
     begun (a start or a chunk was written): `lost`, with the first and last token times of its chunks;
     not begun, its worker's spool not closed, and some worker had acted on a row scheduled as late: `lost`;
     else `unsent`.
+    only: the plan is a part of what was offered, the requests with an index in [low, high).
     Raises RecordsError where the spool is missing or belongs to another plan.
     """
-    spooled = spool.read(folder / spool.FOLDER)
+    spooled = spool.read(folder / spool.FOLDER, only)
     rows = _planned(plan_table, workers)
     chunks = _chunks(spooled)
     ended = _Rows(rows["index"], spooled.requests["index"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +20,12 @@ BATCHES = 10
 
 _MAGIC = int.from_bytes(b"slobprb1", "little")
 _HEAD = struct.Struct("=qqq")  # magic, workers, shares
-_STARTED, _ENDED, _FAILED, _DROPPED, _E2E_N, _E2E_NS, _LAST_NS = range(7)
-_FLIGHT = 8  # BATCHES × (sum, n) of what was in flight at each send
+MEANS = ("ttft", "tpot", "e2e")
+"""Quantities of successful requests whose sum is kept."""
+
+_STARTED, _ENDED, _FAILED, _DROPPED, _LAST_NS = range(5)
+_SUMS = 5  # MEANS × (sum in ns, n)
+_FLIGHT = _SUMS + 2 * len(MEANS)  # BATCHES × (sum, n) of what was in flight at each send
 _E2E = _FLIGHT + 2 * BATCHES
 _LAG = _E2E + BINS
 _TALLIES = _LAG + BINS  # shares × BATCHES × (good, judged)
@@ -35,8 +40,8 @@ class ProbeCount:
     """What all workers have counted of a probe so far; settling requests are not in it.
 
     tallies: shares × BATCHES × (good, judged). in_flight: mean over each batch's sends, 0 where there was none.
-    last_ns: scheduled time of the last request that was sent, None before it. e2e, lag: histograms of
-    records.counters.
+    means_s: of MEANS, None where there was none. last_ns: scheduled time of the last request that was sent, None
+    before it. e2e, lag: histograms of records.counters.
     """
 
     started: int
@@ -45,8 +50,7 @@ class ProbeCount:
     dropped: int
     tallies: NDArray[np.int64]
     in_flight: NDArray[np.float64]
-    e2e_n: int
-    e2e_ns: int
+    means_s: Mapping[str, float | None]
     last_ns: int | None
     e2e: NDArray[np.int64]
     lag: NDArray[np.int64]
@@ -82,13 +86,18 @@ class ProbeBlock:
         self._cells[at] += good
         self._cells[at + 1] += 1
 
-    def ended(self, e2e_ns: int | None, *, failed: bool, dropped: bool = False) -> None:
+    def took(self, e2e_ns: int, quantities_ns: Sequence[int | None]) -> None:
+        """Count what a successful request took; `quantities_ns` in the order of MEANS."""
+        cells = self._cells
+        cells[_E2E + bin_of(e2e_ns)] += 1
+        for at, ns in enumerate(quantities_ns):
+            if ns is not None:
+                cells[_SUMS + 2 * at] += ns
+                cells[_SUMS + 2 * at + 1] += 1
+
+    def ended(self, *, failed: bool, dropped: bool = False) -> None:
         """Count an end; call it last, so that what is counted as ended has been judged."""
         cells = self._cells
-        if e2e_ns is not None:
-            cells[_E2E + bin_of(e2e_ns)] += 1
-            cells[_E2E_N] += 1
-            cells[_E2E_NS] += e2e_ns
         cells[_FAILED] += failed
         cells[_DROPPED] += dropped
         cells[_ENDED] += 1
@@ -119,6 +128,7 @@ def read(path: Path) -> ProbeCount:
     total = cells.sum(axis=0)
     flight = cells[:, _FLIGHT:_E2E].reshape(workers, BATCHES, 2)
     last = int(cells[:, _LAST_NS].max())
+    sums = total[_SUMS:_FLIGHT].reshape(len(MEANS), 2).tolist()
     return ProbeCount(
         started=int(total[_STARTED]),
         ended=int(total[_ENDED]),
@@ -126,8 +136,7 @@ def read(path: Path) -> ProbeCount:
         dropped=int(total[_DROPPED]),
         tallies=total[_TALLIES:].reshape(shares, BATCHES, 2),
         in_flight=(flight[:, :, 0] / np.maximum(flight[:, :, 1], 1)).sum(axis=0),
-        e2e_n=int(total[_E2E_N]),
-        e2e_ns=int(total[_E2E_NS]),
+        means_s={name: ns / n / 1e9 if n else None for name, (ns, n) in zip(MEANS, sums, strict=True)},
         last_ns=last - 1 if last else None,
         e2e=total[_E2E:_LAG],
         lag=total[_LAG:_TALLIES],

@@ -9,6 +9,7 @@ import ssl
 import sys
 from collections.abc import Collection, Mapping
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -87,7 +88,7 @@ def secrets_in(value: Any) -> set[str]:
                 found |= secrets_in(item)
     elif isinstance(value, list | tuple):
         words = [item if isinstance(item, str) else "" for item in value]
-        for word, following in zip(words, [*words[1:], ""], strict=True):
+        for word, following in pairwise([*words, ""]):
             flag, equals, inline = word.partition("=")
             if flag.startswith("-") and _SECRET_KEYS.fullmatch(flag.lstrip("-")):
                 found.add(inline if equals else following)

@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from slobench.errors import RecordsError
-from slobench.records.arrow import text_array, text_values
+from slobench.records.arrow import arrow_array, text_array, text_values
 from slobench.records.buffers import Buffer, Chunks, Requests, Rows, Starts, Telemetry
 from slobench.records.schema import (
     NULL,
@@ -262,9 +262,10 @@ class Spooled:
     """Names of files whose last batch is cut short."""
 
 
-def read(folder: Path) -> Spooled:
+def read(folder: Path, only: tuple[int, int] | None = None) -> Spooled:
     """Read a spool folder, also one that is still being written or was left by a crash.
 
+    only: requests with an index in [low, high), and all telemetry; memory is that of what is kept.
     A batch cut short, and what follows it in its file, is left out. Raises RecordsError where the folder is missing.
     """
     if not folder.is_dir():
@@ -273,6 +274,8 @@ def read(folder: Path) -> Spooled:
     workers, torn = set(), []
     for path, worker, name in _files_of(folder):
         whole, is_torn = _whole_batches(path)
+        if only is not None and "index" in STREAMS[name]:
+            whole = [part for batch in whole if (part := _part(batch, *only)).num_rows]
         batches[name] += [(worker, batch) for batch in whole]
         workers.add(worker)
         if is_torn:
@@ -308,6 +311,16 @@ def _whole_batches(path: Path) -> tuple[list[pa.RecordBatch], bool]:
     except (pa.ArrowException, OSError):
         return batches, True
     return batches, False
+
+
+def _part(batch: pa.RecordBatch, low: int, high: int) -> pa.RecordBatch:
+    """The rows of a batch with an index in [low, high), the batch itself where that is all."""
+    column = batch.column(batch.schema.get_field_index("index"))
+    index = np.frombuffer(column.buffers()[1], dtype=np.int64, count=batch.num_rows)
+    wanted = (index >= low) & (index < high)
+    if wanted.all():
+        return batch
+    return batch.take(arrow_array(np.flatnonzero(wanted), pa.int64()))
 
 
 def _columns(name: str, batches: Sequence[tuple[int, pa.RecordBatch]]) -> dict[str, NDArray[Any]]:

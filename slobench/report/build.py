@@ -141,9 +141,17 @@ def ask_of(run: Mapping[str, Any], workload: Workload, slo: Slo) -> Ask:
         unique_prompts=not any(spec.shared_prefix_tokens for spec in workload.classes.values()),
         chat=(server.get("api") or talk.get("api")) == "chat",
         cores=_number(run.get("cores")),
+        claim=_section(run, "probe").get("purpose") == "certify",
         ceiling=_ceiling(run),
+        window_s=_window_s(how),
         thresholds=Thresholds.from_dict(_section(run, "thresholds")),
     )
+
+
+def _window_s(how: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return the window of a probe of a capacity search; other runs leave it to be chosen."""
+    start_end = how.get("window_s")
+    return (float(start_end[0]), float(start_end[1])) if start_end else None
 
 
 def _allowed_errors(slo: Slo) -> Iterator[float]:
