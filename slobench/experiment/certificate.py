@@ -9,6 +9,7 @@ import numpy as np
 
 from slobench.experiment.criteria import Criterion
 from slobench.experiment.locate import Located
+from slobench.experiment.steady import drifts
 from slobench.experiment.stream import BATCHES, Probed
 from slobench.stats.effective import design_effect
 from slobench.stats.intervals import exact_binomial
@@ -62,6 +63,6 @@ def bounds(criteria: Sequence[Criterion], probed: Probed, found: Located | None)
 
 
 def certified(criteria: Sequence[Criterion], probed: Probed, found: Located | None) -> bool:
-    """Whether every criterion's bound reaches its target."""
+    """Whether every criterion's bound reaches its target, and requests did not pile up."""
     each = bounds(criteria, probed, found)
-    return bool(each) and all(bound.holds for bound in each)
+    return bool(each) and all(bound.holds for bound in each) and not drifts(probed)

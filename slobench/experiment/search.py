@@ -15,8 +15,8 @@ import numpy as np
 from slobench.experiment.certificate import certificate_size, certified
 from slobench.experiment.criteria import Criterion
 from slobench.experiment.locate import Located, binding_of, locate
+from slobench.experiment.steady import piles_up
 from slobench.experiment.stream import Probe, Probed, Purpose, futile
-from slobench.stats.stationarity import slope_test
 
 BRACKET_N, BRACKET_SETTLE_S = 300, 20.0
 BRACKET_RATIO = 1.3
@@ -169,7 +169,7 @@ def bracket_of(settings: Settings, history: History) -> Bracket:
     failed: list[float] = []
     queues: list[bool] = []
     for each in {each.probe.rate: each for each in history.of("bracket")}.values():  # the last of each load
-        missed, queue = misses(settings, each), is_overloaded(each)
+        missed, queue = misses(settings, each), piles_up(each)
         (failed if missed or queue else passed).append(each.probe.rate)
         if missed or queue:
             queues.append(queue and not missed)
@@ -184,14 +184,6 @@ def misses(settings: Settings, probed: Probed) -> bool:
         return True
     shares = [(probed.attainment(each.name), each.target) for each in settings.criteria]
     return any(share is not None and share < target for share, target in shares)
-
-
-def is_overloaded(probed: Probed) -> bool:
-    """Whether requests in flight piled up over a probe (docs/metrics.md, V07: p < .01 and last over first > 1.25)."""
-    if len(probed.in_flight) < 3:
-        return False
-    trend = slope_test(np.array(probed.in_flight))
-    return trend.slope > 0 and trend.p < 0.01 and trend.last_over_first > 1.25
 
 
 def root_of(settings: Settings, history: History) -> Located | None:
@@ -222,6 +214,8 @@ def _bracket_move(settings: Settings, history: History) -> Move | None:
         ratio, n = 1 + 2 * settings.precision, settings.probe_n
     if bracket.low is None and bracket.high is None:
         rate = settings.start_rate
+    elif bracket.high is not None and bracket.by_queue and _last_n(history, bracket.high) < n:
+        rate = bracket.high  # does it still grow when looked at for longer?
     elif bracket.high is None:
         assert bracket.low is not None
         if bracket.low >= settings.max_rate:
@@ -232,8 +226,6 @@ def _bracket_move(settings: Settings, history: History) -> Move | None:
         if move is not None:
             return move
         rate = bracket.high / 2
-    elif bracket.by_queue and _last_n(history, bracket.high) < n:
-        rate = bracket.high  # whether it still grows when looked at for longer
     elif bracket.high / bracket.low > ratio and not (settings.whole and bracket.high - bracket.low <= 1):
         rate = math.sqrt(bracket.low * bracket.high)
     else:

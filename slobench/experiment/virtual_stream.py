@@ -190,7 +190,7 @@ class VirtualStream:
 
     def _serve(self, segment: Segment, first: int, end: int, began_ns: int) -> None:
         """Let rows arrive and time pass until the last of them has."""
-        engine, plan = self._engine, segment.plan.take(slice(first, end))  # type: ignore[arg-type]  # rows by slice
+        engine, plan = self._engine, segment.plan.take(slice(first, end))
         assert plan.scheduled_ns is not None
         columns = (plan.scheduled_ns + began_ns, plan.class_code, plan.input_tokens, plan.output_tokens, plan.priority)
         rows = zip(*(column.tolist() for column in columns), strict=True)
