@@ -1,4 +1,4 @@
-"""Write what the long tests against a real vLLM measured into docs/validation.md, under today's date.
+"""Write results into docs/validation.md, under today's date: here those of the long tests against a real vLLM.
 
 pytest -m long --junitxml=build/validation.xml tests/e2e; python scripts/validation.py build/validation.xml
 """
@@ -17,7 +17,7 @@ MARK = "<!-- results, newest first -->\n"
 
 def section(report: Path) -> str:
     """One dated section: a row for each test, its figures beneath."""
-    lines = [f"## {time.strftime('%Y-%m-%d')}", "", f"Python {platform.python_version()}, {platform.machine()}.", ""]
+    lines = [f"### {time.strftime('%Y-%m-%d')}", "", f"Python {platform.python_version()}, {platform.machine()}.", ""]
     for case in ET.parse(report).iter("testcase"):
         bad = case.find("failure") is not None or case.find("error") is not None
         state = "FAILED" if bad else "skipped" if case.find("skipped") is not None else "passed"
@@ -25,6 +25,16 @@ def section(report: Path) -> str:
         lines += [f"- {name}: {state} in {float(case.get('time') or 0):.0f} s"]
         lines += [f"  - {each.get('name')}: {each.get('value')}" for each in case.iter("property")]
     return "\n".join(lines) + "\n\n"
+
+
+def replaced(page: str, name: str, text: str) -> str:
+    """The page with `text` between its marks `<!-- NAME: begin -->` and `<!-- NAME: end -->`."""
+    begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
+    before, found, rest = page.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found or not found_end:
+        raise SystemExit(f"{PAGE} has no lines {begin.strip()!r} and {end!r}")
+    return f"{before}{begin}\n{text.strip()}\n\n{end}{after}"
 
 
 def main() -> None:
