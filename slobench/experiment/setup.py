@@ -136,7 +136,7 @@ def refuse_unjudgeable(slo: Slo, endpoint: Endpoint) -> None:
         )
 
 
-def _judged(slo: Slo, names: tuple[str, ...]) -> list[str]:
+def judged_classes(slo: Slo, names: tuple[str, ...]) -> list[str]:
     """The classes whose requests are judged: where some class has limits, those with limits or an attainment."""
     limited = has_limits(slo)
     asked = {name: slo.for_class(name) for name in names}
@@ -147,13 +147,15 @@ def _judged(slo: Slo, names: tuple[str, ...]) -> list[str]:
     ]
 
 
-def _limits(slo: Slo, names: list[str]) -> Limits:
+def limits_of(slo: Slo, names: list[str]) -> Limits:
+    """The limits on each request of these classes, as the workers take them."""
     return {
         name: [(each.metric, each.limit_s, each.per_token_s) for each in slo.for_class(name).limits] for name in names
     }
 
 
-def _deadlines(slo: Slo, names: list[str]) -> Deadlines:
+def deadlines_of(slo: Slo, names: list[str]) -> Deadlines:
+    """The deadlines of these classes, of those that have one."""
     found = {name: slo.for_class(name).deadline for name in names}
     return {name: (one.first_s, one.each_s, one.share) for name, one in found.items() if one is not None}
 
@@ -169,7 +171,7 @@ def jobs_of(
     cap = loop.max_in_flight if isinstance(loop, OpenLoop) else loop.users
     cap = min(cap, max(1, fd_limit - _RESERVED_FDS) * workers)
     prefixes: Mapping[str, int] = {name: spec.shared_prefix_tokens for name, spec in workload.classes.items()}
-    spool, judged = trial.folder / "spool", _judged(slo, plan.class_names)
+    spool, judged = trial.folder / "spool", judged_classes(slo, plan.class_names)
     return [
         Job(
             worker=worker,
@@ -181,8 +183,8 @@ def jobs_of(
             seed=trial.seed,
             nonce=nonce,
             shared_prefix_tokens=prefixes,
-            limits=_limits(slo, judged),
-            deadlines=_deadlines(slo, judged),
+            limits=limits_of(slo, judged),
+            deadlines=deadlines_of(slo, judged),
             closed=isinstance(loop, ClosedLoop),
             think_ns=loop.think_time if isinstance(loop, ClosedLoop) else 0,
             max_in_flight=cap if isinstance(loop, ClosedLoop) else cap // workers + (worker < cap % workers),
