@@ -59,6 +59,16 @@ def command(
     duration: Annotated[
         str | None, typer.Option(help="Length of the offer, e.g. 60s, warm-up included.", rich_help_panel=_LOAD)
     ] = None,
+    until_decided: Annotated[
+        bool,
+        typer.Option(help="Stop once the SLO is surely met or missed; --duration is the bound.", rich_help_panel=_LOAD),
+    ] = False,
+    until_precision: Annotated[
+        str | None,
+        typer.Option(
+            help="Stop once intervals are this narrow: 5%, or ttft:p99=5%,attainment=1%.", rich_help_panel=_LOAD
+        ),
+    ] = None,
     warmup: Annotated[str | None, typer.Option(help="Shortest warm-up, e.g. 10s.", rich_help_panel=_LOAD)] = None,
     input_tokens: Annotated[
         str | None,
@@ -135,6 +145,8 @@ def command(
         slo=tuple(slo or ()),
         goodput=tuple(goodput or ()),
         drain=drain,
+        until_decided=until_decided,
+        until_precision=until_precision,
     )
     talks = TalkFlags(
         model=model,

@@ -12,11 +12,13 @@ from slobench.config.inline import AnyArrivals, parse_arrivals, parse_drain, par
 from slobench.config.load import Given, Loaded, apply_sets, check_workload, given_again, put
 from slobench.config.problems import clip
 from slobench.config.slo import parse_goodput
+from slobench.config.until import parse_precision
 from slobench.config.workload import Burst, Workload
 from slobench.errors import UsageError
 
 CLASS = "default"  # the only class of a workload made from flags
 DEFAULT_INPUT, DEFAULT_OUTPUT, DEFAULT_DURATION = "512", "128", "60s"
+DEFAULT_BOUND = "30m"  # of a run that stops by a rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,8 @@ class RunFlags:
     slo: Sequence[str] = ()
     goodput: Sequence[str] = ()
     drain: str | None = None
+    until_decided: bool = False
+    until_precision: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +80,10 @@ def workload_from_flags(flags: RunFlags, sets: Sequence[str] = ()) -> Loaded[Wor
             raise UsageError(
                 "a burst ends when all its requests are sent\n  expected  --requests N, e.g. --requests 200"
             )
-        notes.append(f"neither --requests nor --duration given: offering for {DEFAULT_DURATION}")
-        given = put(given, ("duration",), DEFAULT_DURATION, "default")
+        stops = flags.until_decided or flags.until_precision is not None
+        duration, words = (DEFAULT_BOUND, "at most ") if stops else (DEFAULT_DURATION, "")
+        notes.append(f"neither --requests nor --duration given: offering for {words}{duration}")
+        given = put(given, ("duration",), duration, "default")
     given = _overlaid(given, sized, [CLASS])
     for key, text in (("input_tokens", flags.input_tokens), ("output_tokens", flags.output_tokens)):
         if text is None:
@@ -187,11 +193,24 @@ def _overlaid(given: Given, flags: RunFlags, classes: Sequence[str]) -> Given:
         given = put(given, ("warmup",), flags.warmup, "--warmup")
     if flags.drain is not None:
         given = put(given, ("drain",), parse_drain(flags.drain).model_dump(mode="json"), "--drain")
+    given = _stopping(given, flags)
     if flags.slo or flags.goodput:
         place = "--slo" if flags.slo else "--goodput"
         given = put(given, ("slo",), (*flags.slo, *parse_goodput(flags.goodput)), place)
         given = put(given, ("slo_presets",), (), place)
     return given
+
+
+def _stopping(given: Given, flags: RunFlags) -> Given:
+    """Put the rule that ends the run before its length is reached."""
+    if flags.until_decided and flags.until_precision is not None:
+        raise UsageError("--until-decided and --until-precision both say when to stop\n  expected  one of them")
+    if flags.until_decided:
+        return put(given, ("until",), {"rule": "decided"}, "--until-decided")
+    if flags.until_precision is None:
+        return given
+    rule = {"rule": "precision", "within": parse_precision(flags.until_precision)}
+    return put(given, ("until",), rule, "--until-precision")
 
 
 def _process(flags: RunFlags) -> str | None:

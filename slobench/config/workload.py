@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from slobench.config.base import DurationNs, Model
+from slobench.config.until import Until
 from slobench.config.validity import Thresholds
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -176,6 +177,8 @@ class Workload(Model):
     """Length of the offer, warm-up included; either this or `requests`."""
     warmup: DurationNs | None = None
     """Shortest warm-up asked for; evaluation may take more (docs/metrics.md, Window)."""
+    until: Until | None = None
+    """When to stop earlier; `requests` or `duration` stays the upper bound."""
     drain: Drain = Drain()
     slo: tuple[str, ...] = ()
     """SLO clauses, e.g. `ttft<500ms`, `tpot<50ms`, `attainment>=99%`, `class=chat ttft<1s`, and names of presets."""

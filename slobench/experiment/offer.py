@@ -11,6 +11,7 @@ from typing import Protocol
 
 from slobench.config.workload import Workload
 from slobench.experiment.events import Event, Notice, Progress, Step
+from slobench.experiment.stopping import STOPPED, Reason, Stopping
 from slobench.generate.pool import Pool
 from slobench.plan import Plan
 from slobench.records.counters import Counters, Hist, Slot, Snapshot, quantile_s
@@ -46,15 +47,17 @@ class Offer:
     plan: Plan
     workload: Workload
     closed: bool
+    stopping: Stopping | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class OfferEnd:
     """How it ended; end_ns on the run's clock."""
 
-    stop: str  # complete | interrupted | target died | worker lost
+    stop: str  # complete | decided | precise | interrupted | target died | worker lost
     interrupted: bool
     end_ns: int
+    stopped_ns: int | None = None  # when a rule ended the offer
 
 
 class _Watch:
@@ -69,12 +72,18 @@ class _Watch:
         self.total_ns = self.duration_ns if self.duration_ns is not None else last_ns
         self.stop = "complete"
         self.stopped = False  # no more arrivals were ordered
+        self.stopped_ns: int | None = None
         self.cut_at_s: float | None = None
         self.draining = False
         self.target_dead = False
-        self._cut_ns: int | None = None  # when the drain policy ends what is in flight
-        if workload.drain.mode != "wait" and self.total_ns is not None:
-            self._cut_ns = self.total_ns + (workload.drain.grace if workload.drain.mode == "grace" else 0)
+        self._set_cut()
+
+    def _set_cut(self) -> None:
+        """Fix when the drain policy ends what is in flight; None: never."""
+        drain = self.offer.workload.drain
+        self._cut_ns: int | None = None
+        if drain.mode != "wait" and self.total_ns is not None:
+            self._cut_ns = self.total_ns + (drain.grace if drain.mode == "grace" else 0)
 
     def now_ns(self) -> int:
         return time.monotonic_ns() - self.offer.epoch_ns
@@ -94,6 +103,8 @@ class _Watch:
             yield Step("interrupted: waiting for replies in flight (Ctrl-C again ends them)")
         if asked >= 2 and self.cut_at_s is None:
             self._cut()
+        if self.offer.stopping is not None and not self.stopped and not self.draining:
+            yield from self._heed(self.offer.stopping.tick(now_ns), now_ns, seen)
         if self.duration_ns is not None and now_ns >= self.duration_ns and not self.stopped:
             self._end_offer(self.duration_ns + self._tail_ns(seen))
         if self._cut_ns is not None and now_ns >= self._cut_ns and self.cut_at_s is None:
@@ -101,6 +112,16 @@ class _Watch:
         if self.total_ns is not None and now_ns >= self.total_ns and not self.draining:
             self.draining = True
             yield Step("draining")
+
+    def _heed(self, reason: Reason | None, now_ns: int, seen: Snapshot) -> Iterator[Event]:
+        """End the offer here where a rule says so: with a tail, as a run whose duration this was."""
+        if reason is None:
+            return
+        self.stop = "precise" if reason == "precise" else "decided"
+        self.stopped_ns = self.total_ns = now_ns
+        self._set_cut()
+        self._end_offer(now_ns + self._tail_ns(seen))
+        yield Notice(STOPPED[reason])
 
     def give_up(self, why: str, *, workers: Iterable[int] | None = None) -> None:
         """Count workers that have not ended (default: all of those) as lost."""
@@ -157,7 +178,7 @@ def offer(what: Offer, target: Watched, asked: Asked) -> Iterator[Event | OfferE
         yield _progress(watch, seen)
     if what.pool.lost and watch.stop == "complete":
         watch.stop = "worker lost"
-    yield OfferEnd(watch.stop, watch.stop == "interrupted", watch.now_ns())
+    yield OfferEnd(watch.stop, watch.stop == "interrupted", watch.now_ns(), watch.stopped_ns)
 
 
 def _progress(watch: _Watch, seen: deque[tuple[float, Snapshot]]) -> Progress:

@@ -27,6 +27,7 @@ from slobench.experiment.setup import (
     secrets_of,
     workers_for,
 )
+from slobench.experiment.stopping import how_it_stopped, refuse_undecidable, rule_in_words, stopping_of
 from slobench.generate.pool import Pool, raise_fd_limit
 from slobench.plan import build_plan, refuse_too_long
 from slobench.records import counters as live
@@ -60,8 +61,9 @@ class Finished:
 def run_trial(trial: Trial, interrupts: Interrupts) -> Iterator[Event | Finished]:
     """Run it; the last event is Finished. Raises SlobenchError for what the user can mend."""
     workload, target, folder = trial.workload, trial.target, trial.folder
-    prepare_folder(folder, force=trial.force)
     slo = parse_slo(workload.slo, tuple(workload.classes))
+    refuse_undecidable(workload, slo)
+    prepare_folder(folder, force=trial.force)
     headers = resolve_secrets(target.talk)
     spool = folder / "spool"
     with ExitStack() as stack:
@@ -82,6 +84,10 @@ def run_trial(trial: Trial, interrupts: Interrupts) -> Iterator[Event | Finished
             yield Notice(note)
         secret = secrets_of(target, headers)
         run = first_run_json(trial, plan, workers, secret)
+        stopping = stopping_of(workload, plan, folder)
+        if stopping is not None:
+            stack.callback(stopping.close)
+        run["stopping"] = rule_in_words(stopping, workload)
         write_run_json(folder, run)
         yield Step("starting the target")
         running = start(target, log=folder / "server.log", headers=headers, e2e_limit_s=e2e_limit_s(slo))
@@ -97,13 +103,15 @@ def run_trial(trial: Trial, interrupts: Interrupts) -> Iterator[Event | Finished
         write_run_json(folder, run)
         ended: OfferEnd | None = None
         interrupts.offering = True
-        for event in offer(Offer(pool, spool / live.FILE, epoch_ns, plan, workload, closed), running, interrupts):
+        what = Offer(pool, spool / live.FILE, epoch_ns, plan, workload, closed, stopping)
+        for event in offer(what, running, interrupts):
             if isinstance(event, OfferEnd):
                 ended = event
             else:
                 yield event
         assert ended is not None
         failure = running.failure()
+        run["stopping"] |= how_it_stopped(stopping, ended.stop, ended.stopped_ns, ended.end_ns)
         yield from _close_books(folder, run, ended, pool, failure)
         yield Step("stopping the target")
     yield Finished(folder, ended.interrupted, failure)
