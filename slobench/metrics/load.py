@@ -16,8 +16,10 @@ from slobench.metrics.columns import (
     outcome_in,
     seconds,
 )
+from slobench.metrics.estimate import Windows
 from slobench.metrics.latency import event_tokens, tokens_per_event
-from slobench.metrics.summary import Load
+from slobench.metrics.rates import rate
+from slobench.metrics.summary import Estimate, Load
 from slobench.metrics.window import Window
 from slobench.names import Outcome
 from slobench.records.schema import Columns
@@ -103,18 +105,38 @@ def spans(requests: Columns, chosen: BoolArray) -> tuple[FloatArray, FloatArray]
     return begin[begun], np.where(np.isnan(end[begun]), latest, end[begun])
 
 
-def loads(requests: Columns, derived: Columns, flow: TokenFlow, window: Window) -> Mapping[str, Load]:
-    """Load of each class and of "all"."""
-    every = load(requests, derived, flow, window, np.ones(len(requests["index"]), dtype=np.bool_))
+def loads(requests: Columns, derived: Columns, flow: TokenFlow, window: Window, windows: Windows) -> Mapping[str, Load]:
+    """Load of each class and of "all"; windows: the window's parts, for the intervals of token rates."""
+    held = Measured(requests, derived, flow, window, windows)
+    every = load(held, np.ones(len(requests["index"]), dtype=np.bool_))
     names = np.unique(requests["class"])
     if len(names) <= 1:
         return {"all": every, **{str(name): every for name in names}}
-    parts = {str(name): load(requests, derived, flow, window, requests["class"] == name) for name in names}
+    parts = {str(name): load(held, requests["class"] == name) for name in names}
     return {"all": every, **parts}
 
 
-def load(requests: Columns, derived: Columns, flow: TokenFlow, window: Window, chosen: BoolArray) -> Load:
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What loads are worked out from."""
+
+    requests: Columns
+    derived: Columns
+    flow: TokenFlow
+    window: Window
+    windows: Windows
+
+    def rate(self, at_s: FloatArray, amounts: FloatArray) -> Estimate:
+        """Estimate a rate over the window, each amount at its time."""
+        inside = self.window.holds(at_s) & (amounts > 0)
+        return rate(
+            amounts[inside], self.window.batch(at_s[inside], self.windows.count), self.windows, self.window.length_s
+        )
+
+
+def load(held: Measured, chosen: BoolArray) -> Load:
     """Load of the chosen requests. Input tokens count when their prefill is done: at the first token."""
+    requests, derived, window = held.requests, held.derived, held.window
     length = window.length_s
     due = chosen & (requests["outcome"] != Outcome.UNSENT.value)
     main = due & window.holds(seconds(requests, "scheduled_ns"))
@@ -122,10 +144,12 @@ def load(requests: Columns, derived: Columns, flow: TokenFlow, window: Window, c
     sent = due & ~np.isnan(started) & ~outcome_in(requests, {Outcome.DROPPED})
     finished = sent & ~np.isnan(end)
     ok = chosen & is_ok(requests)
-    in_window = flow.of(chosen)
+    in_window = held.flow.of(chosen)
     width, buckets = token_series(in_window, window.start_s, window.end_s)
-    output = float(buckets.sum()) / length
-    input_rate = _input_tokens(requests, ok | (chosen & outcome_in(requests, ENDED_EARLY)), window) / length
+    output = held.rate(in_window.at_s, in_window.tokens)
+    read = _input_flow(requests, ok | (chosen & outcome_in(requests, ENDED_EARLY)))
+    entered = held.rate(*read)
+    total = held.rate(np.concatenate([in_window.at_s, read[0]]), np.concatenate([in_window.tokens, read[1]]))
     edges = np.array([window.start_s, window.end_s])
     levels, most = in_flight(*spans(requests, sent), edges)
     lag = derived["send_lag_s"][main & sent]
@@ -139,9 +163,9 @@ def load(requests: Columns, derived: Columns, flow: TokenFlow, window: Window, c
         offered_rps=float(np.sum(main)) / length,
         sent_rps=float(np.sum(sent & window.holds(started))) / length,
         finished_rps=_first_to_last_rate(np.sort(end[finished & window.holds(end)])),
-        input_tokens_per_s=input_rate,
-        output_tokens_per_s=output,
-        total_tokens_per_s=input_rate + output,
+        input_tokens_per_s=entered.value or 0.0,
+        output_tokens_per_s=output.value or 0.0,
+        total_tokens_per_s=total.value or 0.0,
         in_flight_mean=float(levels[0]),
         in_flight_max=most,
         send_lag_p50_s=_none(inverted_cdf(lag, 0.5)),
@@ -153,6 +177,7 @@ def load(requests: Columns, derived: Columns, flow: TokenFlow, window: Window, c
         input_tokens_mean=_mean(number(requests, "input_tokens")[main & ok]),
         output_tokens_mean=_mean(number(requests, "output_tokens")[main & ok]),
         output_tokens_per_s_max=float(buckets.max()) / width,
+        intervals={"input_tokens_per_s": entered, "output_tokens_per_s": output, "total_tokens_per_s": total},
     )
 
 
@@ -168,12 +193,14 @@ def _connection_wait_s(requests: Columns) -> FloatArray:
     return np.where(number(requests, "connection_new") == 0, wait, np.nan)
 
 
-def _input_tokens(requests: Columns, served: BoolArray, window: Window) -> float:
+def _input_flow(requests: Columns, served: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """(time in s, input tokens) of each served request, when its prefill was done."""
     first = seconds(requests, "first_token_ns")
-    at = np.where(np.isnan(first), seconds(requests, "last_token_ns"), first)
+    at = np.where(np.isnan(first), seconds(requests, "last_token_ns"), first)[served]
     counted = number(requests, "input_tokens")
-    tokens = np.where(np.isnan(counted), number(requests, "input_tokens_planned"), counted)
-    return float(np.nansum(tokens[served & window.holds(at)]))
+    tokens = np.where(np.isnan(counted), number(requests, "input_tokens_planned"), counted)[served]
+    known = ~np.isnan(tokens)
+    return at[known], tokens[known]
 
 
 def _first_to_last_rate(ends_s: FloatArray) -> float:

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from slobench.config.slo import Objective, Slo, format_limit
+from slobench.metrics.budget import budget
 from slobench.metrics.case import Case
-from slobench.metrics.columns import FAILED, BoolArray, is_ok, number, outcome_in, rejected
+from slobench.metrics.columns import FAILED, BoolArray, is_ok, number, outcome_in, rejected, seconds
 from slobench.metrics.estimate import Windows, share
+from slobench.metrics.rates import rate
 from slobench.metrics.slo import population
-from slobench.metrics.summary import Estimate, Finding, LatencyTable, ObjectiveResult, SloResult
+from slobench.metrics.summary import ErrorBudget, Estimate, Finding, LatencyTable, ObjectiveResult, SloResult
+from slobench.stats.quantiles import FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,10 @@ class _Class:
     def share(self, good: BoolArray, counted: BoolArray) -> Estimate:
         """Estimate a share, whose risk is how close requests came to a limit."""
         return share(good, counted, self.windows, self.case.judged.margin)
+
+    def rate(self, amounts: FloatArray, chosen: BoolArray) -> Estimate:
+        """Estimate what the chosen requests (by scheduled time) amount to a second."""
+        return rate(amounts[chosen], self.windows.of[chosen], self.windows, self.case.window.length_s)
 
 
 def results(
@@ -47,15 +54,16 @@ def _result(one: _Class) -> SloResult:
     requests, judged = one.case.requests, one.case.judged
     people = population(requests, judged, one.inside)
     good, counted = people.good, people.counted
-    seconds = one.case.window.length_s
     attainment = one.share(good, counted)
     marginal = {
         clause: one.share(one.inside & (met == 1), one.inside & ~np.isnan(met))
         for clause, met in judged.marginal.items()
         if np.any(one.inside & ~np.isnan(met))
     }
-    objectives = tuple(_objectives(one, attainment))
+    asked = tuple(_Asked.of(one, objective) for objective in asked_of(one.case.slo, one.name))
+    objectives = tuple(_objectives(one, asked, attainment))
     decided = [objective.met for objective in objectives if objective.met is not None]
+    tokens = np.nan_to_num(number(requests, "output_tokens"))
     return SloResult(
         population=int(counted.sum()),
         good=int(good.sum()),
@@ -66,10 +74,11 @@ def _result(one: _Class) -> SloResult:
         attainment_admitted=one.share(good, counted & ~rejected(requests)),
         marginal=marginal,
         binding=_binding(marginal),
-        goodput_rps=int(good.sum()) / seconds,
-        good_tokens_per_s=float(np.nansum(number(requests, "output_tokens")[good])) / seconds,
+        goodput=one.rate(np.ones(len(good)), good),
+        good_tokens=one.rate(tokens, good),
         objectives=objectives,
         met=all(decided) if decided else None,
+        budgets=tuple(_budget(one, each, attainment) for each in asked),
     )
 
 
@@ -83,27 +92,67 @@ def asked_of(slo: Slo, name: str) -> tuple[Objective, ...]:
     return slo.common.objectives if name == "all" else slo.for_class(name).objectives
 
 
-def _objectives(one: _Class, attainment: Estimate) -> Iterator[ObjectiveResult]:
-    asked = asked_of(one.case.slo, one.name)
-    for objective in asked:
-        yield _judge(one, objective, attainment)
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """An objective as a share: which requests count, which of them miss, and the share that must not."""
+
+    objective: Objective
+    counted: BoolArray
+    missed: BoolArray
+    target: float
+
+    @classmethod
+    def of(cls, one: _Class, objective: Objective) -> _Asked:
+        """Word the objective as a share. A percentile limit is one: of the requests that exceed it, 1 - q may."""
+        requests, judged = one.case.requests, one.case.judged
+        failed = outcome_in(requests, FAILED)
+        ended = one.inside & (failed | is_ok(requests))
+        bound = objective.bound
+        match objective.metric:
+            case "attainment":
+                return cls(objective, one.inside & ~np.isnan(judged.met), judged.met != 1, bound)
+            case "availability" | "error_rate":
+                return cls(objective, ended, failed, bound if objective.metric == "availability" else 1 - bound)
+        value = np.where(failed, np.inf, one.case.derived[f"{objective.metric}_s"])
+        return cls(objective, ended & ~np.isnan(value), value > bound, objective.quantile or 0.0)
+
+
+def _objectives(one: _Class, asked: tuple[_Asked, ...], attainment: Estimate) -> Iterator[ObjectiveResult]:
+    for each in asked:
+        yield _judge(one, each, attainment)
     if asked and one.broken:  # an overloaded or failing server has missed its SLO, whatever a short run's share says
         text = "no finding on the server's side: " + ", ".join(f"{f.code} {f.seen}" for f in one.broken)
         yield ObjectiveResult(text, Estimate(float(len(one.broken))), met=False)
 
 
-def _judge(one: _Class, objective: Objective, attainment: Estimate) -> ObjectiveResult:
-    text = format_limit(objective)
-    if objective.metric == "attainment":
-        value = attainment.value
-        return ObjectiveResult(text, attainment, None if value is None else value >= objective.bound - 1e-12)
-    if objective.metric == "error_rate":
-        requests = one.case.requests
-        failed = one.inside & outcome_in(requests, FAILED)
-        seen = share(failed, failed | (one.inside & is_ok(requests)), one.windows)
-        return ObjectiveResult(text, seen, None if seen.value is None else seen.value <= objective.bound + 1e-12)
-    seen = one.adjusted.get(objective.metric, {}).get(quantile_name(objective.quantile or 0.0), Estimate(None))
-    return ObjectiveResult(text, seen, None if seen.value is None else seen.value <= objective.bound)
+def _judge(one: _Class, asked: _Asked, attainment: Estimate) -> ObjectiveResult:
+    objective = asked.objective
+    text, bound = format_limit(objective), objective.bound
+    match objective.metric:
+        case "attainment":
+            seen, met = attainment, _at_least(attainment, bound)
+        case "availability":
+            seen = share(asked.counted & ~asked.missed, asked.counted, one.windows)
+            met = _at_least(seen, bound)
+        case "error_rate":
+            seen = share(asked.counted & asked.missed, asked.counted, one.windows)
+            met = None if seen.value is None else seen.value <= bound + 1e-12
+        case metric:
+            seen = one.adjusted.get(metric, {}).get(quantile_name(objective.quantile or 0.0), Estimate(None))
+            met = None if seen.value is None else seen.value <= bound
+    return ObjectiveResult(text, seen, met, bound)
+
+
+def _at_least(seen: Estimate, bound: float) -> bool | None:
+    return None if seen.value is None else seen.value >= bound - 1e-12
+
+
+def _budget(one: _Class, asked: _Asked, attainment: Estimate) -> ErrorBudget:
+    kept = attainment
+    if asked.objective.metric != "attainment":
+        kept = share(asked.counted & ~asked.missed, asked.counted, one.windows)
+    at_s = seconds(one.case.requests, "scheduled_ns")
+    return budget(format_limit(asked.objective), asked.target, asked.missed, asked.counted, at_s, one.case.window, kept)
 
 
 def quantile_name(q: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,12 +16,14 @@ from slobench.metrics.columns import (
     group_chunks,
     is_ok,
     outcome_in,
+    seconds,
 )
 from slobench.metrics.estimate import QUANTILES, Windows, latency_table, noted
 from slobench.metrics.latency import event_tokens, gaps_s, tokens_per_event
+from slobench.metrics.slo import CAN_BE_VACUOUS
 from slobench.metrics.summary import Estimate, LatencyTable
 from slobench.names import TokensSource
-from slobench.stats.quantiles import FloatArray
+from slobench.stats.quantiles import FloatArray, inverted_cdf
 from slobench.units import format_s
 
 METRICS = ("ttft", "ttfo", "tpot", "max_gap", "e2e", "ttft_sent", "e2e_sent")
@@ -110,7 +112,6 @@ def adjusted(source: Source) -> dict[str, LatencyTable]:
     """All due requests of the window, a failure = +inf; a quantile within the timed-out ones is `> timeout`."""
     case = source.case
     failed = case.main & outcome_in(case.requests, FAILED)
-    timed_out = case.main & outcome_in(case.requests, TIMEOUTS)
     chosen = failed | (case.main & is_ok(case.requests))
 
     def table_of(mine: BoolArray) -> LatencyTable:
@@ -119,46 +120,82 @@ def adjusted(source: Source) -> dict[str, LatencyTable]:
             values = np.where(failed, np.inf, case.derived[f"{metric}_s"])[chosen & mine]
             table = latency_table(values, _of(source.windows, chosen & mine), source.quantiles)
             if table:
-                censored = int(np.sum(timed_out & mine)) / table["mean"].n
-                tables[metric] = {q: _censor(source, seen, q, censored) for q, seen in _mark(source, metric, table)}
+                least = _at_least_s(case, metric, values, chosen & mine)
+                marked = _mark(source, metric, table, _of(source.windows, chosen & mine))
+                tables[metric] = {q: _censor(source, seen, q, least) for q, seen in marked}
         return tables
 
     return source.by_class(table_of)
 
 
-def _censor(source: Source, seen: Estimate, name: str, censored: float) -> Estimate:
-    """Right-censored: among the slowest (1 - q) only timeouts are known to be, so the quantile is beyond them."""
+def _at_least_s(case: Case, metric: str, values: FloatArray, chosen: BoolArray) -> FloatArray:
+    """Return what each value is known to exceed or be: itself, or how long a timed-out request was waited for.
+
+    Only for times that count from the schedule or the send: of TPOT and gaps a timeout says nothing.
+    """
+    if metric in CAN_BE_VACUOUS:
+        return values[~np.isnan(values)]
+    began = "sent_ns" if metric.endswith("_sent") else "scheduled_ns"
+    waited = seconds(case.requests, "end_ns") - seconds(case.requests, began)
+    timed_out = outcome_in(case.requests, TIMEOUTS) & ~np.isnan(waited)
+    return np.where(timed_out[chosen], waited[chosen], values)[~np.isnan(values)]
+
+
+def _censor(source: Source, seen: Estimate, name: str, least_s: FloatArray) -> Estimate:
+    """Right-censored: a quantile that timeouts reach is beyond the same quantile of what is known of each request."""
     q = source.quantiles.get(name)
-    timeout = source.case.ask.timeout_s
-    if q is None or seen.value is None or np.isfinite(seen.value) or timeout is None or censored < 1 - q:
+    if q is None or seen.value is None or np.isfinite(seen.value):
         return seen
-    return replace(seen, note=", ".join(x for x in (seen.note, f"> {format_s(timeout)}") if x))
+    least = inverted_cdf(least_s, q)
+    return noted(seen, f"> {format_s(least)}") if np.isfinite(least) else seen
 
 
 def _tables(source: Source, chosen: BoolArray, *, intervals: bool) -> Iterator[tuple[str, Mapping[str, Estimate]]]:
     for metric in METRICS:
         values = source.case.derived[f"{metric}_s"][chosen]
-        table = latency_table(values, _of(source.windows, chosen), source.quantiles, intervals=intervals)
+        windows = _of(source.windows, chosen)
+        table = latency_table(values, windows, source.quantiles, intervals=intervals)
         if table:
-            yield metric, dict(_mark(source, metric, table))
+            yield metric, dict(_mark(source, metric, table, windows if intervals else None))
     keep = chosen[source.gaps.row]
     if not keep.any():
         return
     windows = Windows(source.windows.of[source.gaps.row[keep]], source.windows.count, source.windows.optimistic)
     sure = intervals and int(keep.sum()) <= MANY_GAPS
+    why = None if not intervals else windows if sure else f"no interval: more than {MANY_GAPS:,} gaps"
     table = latency_table(source.gaps.gap_s[keep], windows, source.quantiles, intervals=sure)
-    yield ("itl" if source.gaps.per_token_s is None else "icl"), table
+    metric = "itl" if source.gaps.per_token_s is None else "icl"
+    yield metric, dict(_mark(source, metric, table, why))
     if source.gaps.per_token_s is not None:
         spread = latency_table(source.gaps.per_token_s[keep], windows, source.quantiles, intervals=sure)
-        yield "itl", {q: noted(seen, "gap/tokens") for q, seen in spread.items()}
+        yield "itl", {q: noted(seen, "gap/tokens") for q, seen in _mark(source, "itl", spread, why)}
 
 
-def _mark(source: Source, metric: str, table: Mapping[str, Estimate]) -> Iterator[tuple[str, Estimate]]:
-    """TPOT's upper quantiles have intervals that cover less than they say; so has all that rests on event counts."""
+def _mark(
+    source: Source, metric: str, table: Mapping[str, Estimate], windows: Windows | str | None
+) -> Iterator[tuple[str, Estimate]]:
+    """TPOT's upper quantiles have intervals that cover less than they say; so has all that rests on event counts.
+
+    A quantile without n_eff says why: `windows` it was judged by, or the reason itself, or None for the whole run.
+    """
     for q, seen in table.items():
         tail = metric == "tpot" and source.quantiles.get(q, 0.0) >= 0.99 and seen.low is not None
         counted = metric == "tpot" and source.approximate
-        yield q, noted(seen, "approximate") if tail or counted else seen
+        marked = noted(seen, "approximate") if tail or counted else seen
+        bare = q in source.quantiles and seen.n_eff is None
+        yield q, noted(marked, _why(seen, windows)) if bare else marked
+
+
+def _why(seen: Estimate, windows: Windows | str | None) -> str:
+    if windows is None:
+        return "no interval: whole run"
+    if isinstance(windows, str):
+        return windows
+    if seen.n < 2 * windows.count:
+        return f"no interval: fewer than {2 * windows.count}"
+    if seen.low is None and seen.value is not None and np.isfinite(seen.value):
+        return "no interval: a part of the window is empty"
+    return "none beyond" if seen.value is not None and np.isfinite(seen.value) else "all failed"
 
 
 def _of(windows: Windows, chosen: BoolArray) -> Windows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -73,6 +74,7 @@ def figures(view: RunView) -> list[Figure]:
     run = _Run(view, bins, end_s, scheduled, ended, _names(view))
     made = (
         _ttft(run),
+        _burn(run),
         *_distributions(run),
         _tokens(run),
         _rates(run),
@@ -146,9 +148,38 @@ def _ttft(run: _Run) -> Figure | None:
     marks = (("flag failed", "failed before a token"),) if len(failed) else ()
     return Figure(
         "Time to first token, by scheduled time",
-        f"Each dot is a request, each point of a line {_bin(run.bins)} of arrivals.{thinned}",
+        f"Each dot is a request, each point of a line {_bin(run.bins)} of arrivals, without an interval.{thinned}",
         plot.svg(),
         (*_class_legend(run.names), ("stroke ink", "p50"), ("stroke ink high", "p99"), *marks),
+    )
+
+
+def _burn(run: _Run) -> Figure | None:
+    """How fast each class spends the error budget of its first objective."""
+    shown = [name for name in run.view.shown if run.view.summary.slo[name].budgets] if run.view.summary.slo else []
+    held = [(name, run.view.summary.slo[name].budgets[0]) for name in shown]
+    held = [(name, budget) for name, budget in held if any(burn is not None for burn in budget.burn)]
+    if not held:
+        return None
+    curves = [np.array([math.nan if burn is None else burn for burn in budget.burn]) for _, budget in held]
+    plot = run.plot(
+        linear_axis(np.concatenate(curves), words.multiple, "burn", 1.0), "error budget burn over time", 170
+    )
+    for (name, budget), curve in zip(held, curves, strict=True):
+        tone = "ink" if name == run.view.total else _tone(run.names.index(name))
+        plot.line(np.array(budget.at_s), curve, tone)
+    plot.rule(1.0, "budget spent exactly")
+    legend = [("stroke ink" if n == run.view.total else f"stroke {_tone(run.names.index(n))}", n) for n, _ in held]
+    widths = sorted({budget.width_s or 0.0 for _, budget in held})
+    return Figure(
+        "Error budget burn",
+        f"Share of requests that missed, over the share that may, in the {' or '.join(_time(w) for w in widths)} "
+        "before each point. Above 1 for the whole window the objective is missed.",
+        plot.svg(),
+        tuple(
+            (tone, words.clean(f"{name} {budget.objective}", 60))
+            for (tone, name), (_, budget) in zip(legend, held, strict=True)
+        ),
     )
 
 
@@ -265,7 +296,7 @@ def _send_lag(run: _Run) -> Figure | None:
             )
     return Figure(
         "Send lag",
-        f"How late the client began to send, against the schedule: p99 from {_time(warning * tightest)} on is a "
+        f"How late the client began to send, over every send: p99 from {_time(warning * tightest)} on is a "
         f"warning, from {_time(past * tightest)} the client was too slow.",
         plot.svg(),
         (("stroke c2", "p50"), ("stroke c2 high", "p99"), ("stroke quiet", "max")),

@@ -15,15 +15,15 @@ from slobench.metrics.summary import Finding, Summary
 from slobench.names import Exit
 from slobench.report import context, words
 from slobench.report.outcomes import error_table, outcome_words
+from slobench.report.slo_tables import budget_table, objective_line, slo_table
 from slobench.report.tables import (
+    LOAD_NOTE,
     Cell,
     Table,
     class_latency_table,
     class_load_table,
     latency_table,
     load_facts,
-    objective_line,
-    slo_table,
 )
 from slobench.report.view import RunView
 
@@ -66,6 +66,7 @@ def _draw(view: RunView, console: Console) -> None:
     console.print(_facts((*context.facts(view), *told)))
     tables = (
         slo_table(view, brief=True),
+        budget_table(view, brief=True),
         latency_table(view, brief=True),
         class_latency_table(view),
     )
@@ -170,10 +171,9 @@ def _print_load(view: RunView, console: Console) -> None:
         return
     _title("Load in the window", console)
     grid = Grid.grid(padding=(0, 2, 0, 0))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(no_wrap=True)
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(no_wrap=True)
+    for _ in range(2):
+        grid.add_column(style="dim", no_wrap=True)
+        grid.add_column(overflow="fold")
     facts = load_facts(load)
     for left, right in zip_longest(facts[::2], facts[1::2], fillvalue=("", "")):
         grid.add_row(*(Text(text) for text in (*left, *right)))
@@ -183,7 +183,13 @@ def _print_load(view: RunView, console: Console) -> None:
         console.print()
         console.print(Padding(_grid(by_class, console), (0, 0, 0, 2)))
     outcomes = outcome_words(view, " · ")
-    _notes((f"whole run: planned {words.count(load.planned)}, sent {words.count(load.sent)}; {outcomes}",), console)
+    _notes(
+        (
+            LOAD_NOTE,
+            f"whole run: planned {words.count(load.planned)}, sent {words.count(load.sent)}; {outcomes}",
+        ),
+        console,
+    )
 
 
 def _print_errors(table: Table, console: Console) -> None:

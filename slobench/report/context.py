@@ -50,13 +50,14 @@ def notes(view: RunView) -> tuple[str, ...]:
 
 
 def window(chosen: WindowText, *, duration_s: Any = None) -> str:
-    """`4.2-56.1 s of 60 s, steady; mean E2E 1.8 s, p99 4.1 s`."""
+    """`4.2-56.1 s of 60 s, steady; chosen by E2E mean 1.8 s, p99 4.1 s of the whole run`."""
     span = f"{chosen.start_s:.1f}–{chosen.end_s:.1f} s"
     if isinstance(duration_s, int | float):
         span += f" of {duration_s:.1f} s"
     state = {True: "steady", False: "not steady", None: "steadiness not judged"}[chosen.steady]
     whole = ", the whole run" if chosen.whole_run else ""
-    mean = f"; E2E mean {words.seconds(chosen.mean_e2e_s)}, p99 {words.seconds(chosen.p99_e2e_s)}"
+    times = f"mean {words.seconds(chosen.mean_e2e_s)}, p99 {words.seconds(chosen.p99_e2e_s)}"
+    mean = f"; chosen by E2E {times} of the whole run"
     return f"{span}{whole}, {state}{mean if chosen.mean_e2e_s is not None else ''}"
 
 

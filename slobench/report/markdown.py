@@ -7,15 +7,15 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from slobench.report import context, words
 from slobench.report.outcomes import error_table, outcome_words
+from slobench.report.slo_tables import budget_table, objective_line, slo_table
 from slobench.report.tables import (
+    LOAD_NOTE,
     Cell,
     Table,
     class_latency_table,
     class_load_table,
     latency_table,
     load_facts,
-    objective_line,
-    slo_table,
 )
 from slobench.report.view import RunView
 
@@ -56,7 +56,12 @@ def _lines(view: RunView) -> Iterator[str]:
         yield f"**{escape(objective.text)}**"
         yield ""
     yield from _findings(view)
-    tables = (slo_table(view, brief=True), latency_table(view, brief=True), class_latency_table(view))
+    tables = (
+        slo_table(view, brief=True),
+        budget_table(view),
+        latency_table(view, brief=True),
+        class_latency_table(view),
+    )
     for table in filter(None, tables):
         yield from _table(table)
     load = summary.load.get(view.total)
@@ -64,6 +69,8 @@ def _lines(view: RunView) -> Iterator[str]:
         yield "## Load in the window"
         yield ""
         yield from _rows(load_facts(load))
+        yield escape(f"{LOAD_NOTE[0].upper()}{LOAD_NOTE[1:]}.")
+        yield ""
         by_class = class_load_table(view)
         if by_class:
             yield from _table(by_class)

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from slobench.metrics.summary import Estimate, LatencyTable, Load, ObjectiveResult, SloResult
+from slobench.metrics.summary import Estimate, LatencyTable, Load
 from slobench.report import words
-from slobench.report.view import ALL, RunView
+from slobench.report.view import RunView
 
 Tone = Literal["", "strong", "good", "bad", "warn", "dim"]
 
@@ -37,112 +37,7 @@ class Table:
 BRIEF = ("mean", "p50", "p90", "p99")
 BRIEF_METRICS = ("ttft", "tpot", "itl", "icl", "e2e")
 MARKS = "*†‡§¶"
-
-
-def objective_line(view: RunView) -> Cell | None:
-    """Return the SLO in three words, `SLO met`, `SLO MISSED (code)`; None where no objective was given."""
-    judged = {name: view.summary.slo[name].met for name in view.shown if name in view.summary.slo}
-    missed = [words.clean(name, 40) for name, met in judged.items() if met is False]
-    if missed:
-        where = [name for name in missed if name != ALL] if len(view.classes) > 1 else []
-        return Cell("SLO MISSED" + (f" ({', '.join(where)})" if where else ""), "bad")
-    return Cell("SLO met", "good") if any(judged.values()) else None
-
-
-# --- SLO ---------------------------------------------------------------------------------------------------
-
-
-def slo_table(view: RunView, *, brief: bool = False) -> Table | None:
-    """Attainment and goodput of each class, under it each limit alone and each objective; None without classes.
-
-    brief: of a total over several classes only the line itself and its objectives.
-    """
-    names = [name for name in view.shown if name in view.summary.slo]
-    if not names:
-        return None
-    results = [view.summary.slo[name] for name in names]
-    rows: list[tuple[Cell, ...]] = []
-    for name, result in zip(names, results, strict=True):
-        rows += _slo_rows(name, result, limits=not brief or len(names) == 1 or name != ALL)
-    limited = any(result.marginal or result.objectives for result in results)
-    return Table(
-        title="SLO" if limited else "Served (no SLO was given: good = complete, without error)",
-        columns=("class", "good/all", "attainment", "95 % interval", "n_eff/D", "good/s", ""),
-        rows=tuple(rows),
-        notes=tuple(_slo_notes(names, results)),
-    )
-
-
-def _slo_rows(name: str, result: SloResult, *, limits: bool) -> Iterable[tuple[Cell, ...]]:
-    status = {True: Cell("met", "good"), False: Cell("MISSED", "bad"), None: Cell("")}[result.met]
-    yield (
-        Cell(words.clean(name, 60), "strong"),
-        Cell(f"{words.count(result.good)}/{words.count(result.population)}"),
-        Cell(words.percent(result.attainment.value), "strong"),
-        Cell(words.percent_interval(result.attainment)),
-        Cell(_worth(result.attainment), "dim"),
-        Cell(words.three(result.goodput_rps)),
-        status,
-    )
-    lone = len(result.marginal) == 1
-    for clause, estimate in result.marginal.items() if limits else ():
-        yield (
-            Cell(words.clean(clause, 60), indent=True),
-            Cell(""),
-            Cell(words.percent(estimate.value)),
-            Cell(words.percent_interval(estimate)),
-            Cell(_worth(estimate), "dim"),
-            Cell(""),
-            Cell("binding", "dim") if clause == result.binding and not lone and estimate.value != 1 else Cell(""),
-        )
-    for objective in result.objectives:
-        yield (
-            Cell(words.clean(objective.text, 160), indent=True),
-            Cell(""),
-            *_objective_cells(objective),
-            Cell(_worth(objective.seen) if objective.seen.n else "", "dim"),
-            Cell(""),
-            {True: Cell("met", "good"), False: Cell("MISSED", "bad"), None: Cell("unjudged", "warn")}[objective.met],
-        )
-
-
-def _objective_cells(objective: ObjectiveResult) -> tuple[Cell, Cell]:
-    if objective.text.startswith(("attainment", "error_rate")):
-        return Cell(words.percent(objective.seen.value)), Cell(words.percent_interval(objective.seen))
-    if ":p" in objective.text.split("<")[0]:  # a percentile limit: seconds
-        return Cell(words.latency(objective.seen)), Cell(words.latency_interval(objective.seen))
-    return Cell(""), Cell("")
-
-
-def _worth(estimate: Estimate) -> str:
-    _, n_eff, _ = words.weight(estimate)
-    if n_eff == words.ABSENT:
-        return words.ABSENT
-    return n_eff if estimate.design_effect is None else f"{n_eff}/{words.three(estimate.design_effect)}"
-
-
-def _slo_notes(names: Sequence[str], results: Sequence[SloResult]) -> Iterable[str]:
-    for name, result in zip(names, results, strict=True):
-        prefix = f"{words.clean(name, 60)}: " if len(names) > 1 else ""
-        facts = []
-        if result.attainment_admitted.value is not None and result.attainment_admitted.value != result.attainment.value:
-            facts.append(f"{words.percent(result.attainment_admitted.value)} of admitted requests (429, 503 left out)")
-        if result.vacuous:
-            facts.append(f"{words.count(result.vacuous)} met a TPOT or gap limit vacuously (one token)")
-        if result.not_judged:
-            facts.append(f"{words.count(result.not_judged)} could not be judged")
-        if result.left_out:
-            facts.append(f"{words.count(result.left_out)} cancelled or cut before any limit was due, left out")
-        if facts:
-            yield prefix + "; ".join(facts)
-    last = results[-1]
-    yield f"goodput {words.rate(last.goodput_rps)}, {words.rate(last.good_tokens_per_s, 'tok/s')} in good replies"
-    kinds = sorted({result.attainment.note for result in results if result.attainment.note})
-    if kinds:
-        yield f"attainment intervals: {', '.join(words.clean(kind, 80) for kind in kinds)}"
-
-
-# --- Latency -----------------------------------------------------------------------------------------------
+FAILURES = "with failures: a request without this time counts as +∞; interval, n and n_eff of that are in the JSON"
 
 
 def latency_table(view: RunView, *, brief: bool, name: str | None = None) -> Table | None:
@@ -163,9 +58,7 @@ def latency_table(view: RunView, *, brief: bool, name: str | None = None) -> Tab
     ]
     if not chosen:
         return None
-    notes = list(dict.fromkeys(_marked(e) for _, _, e in chosen if _marked(e)))
-    common = notes[0] if len(notes) == 1 and all(_marked(e) for _, _, e in chosen if e.low is not None) else ""
-    marks = {} if common else {note: MARKS[i % len(MARKS)] for i, note in enumerate(notes)}
+    marks, common = _marks([estimate for _, _, estimate in chosen])
     differs = any(_differs(e, adjusted.get(m, {}).get(q)) for m, q, e in chosen)
     columns = (
         "",
@@ -188,9 +81,9 @@ def latency_table(view: RunView, *, brief: bool, name: str | None = None) -> Tab
         columns=columns,
         rows=_once(rows),
         notes=(
-            *((f"intervals: {words.clean(common, 80)}",) if common else ()),
+            *((f"intervals: {', '.join(common)}",) if common else ()),
             *((" · ".join(legend),) if legend else ()),
-            *(("with failures: a request without this time counts as +∞",) if differs else ()),
+            *((FAILURES,) if differs else ()),
         ),
     )
 
@@ -205,8 +98,19 @@ def _nothing(table: Mapping[str, Estimate]) -> bool:
     return all(estimate.value is None for estimate in table.values())
 
 
-def _marked(estimate: Estimate) -> str:
-    return "" if estimate.note.startswith(">") else estimate.note
+def _marks(chosen: Sequence[Estimate]) -> tuple[dict[str, str], list[str]]:
+    """Return a mark for each word beside an estimate, and the words that all intervals share, which need none."""
+    held = [_told(estimate) for estimate in chosen]
+    kinds = list(dict.fromkeys(kind for told in held for kind in told))
+    sure = [told for estimate, told in zip(chosen, held, strict=True) if estimate.low is not None]
+    common = [kind for kind in kinds if sure and all(kind in told for told in sure)]
+    rest = [kind for kind in kinds if kind not in common]
+    return {kind: MARKS[i % len(MARKS)] * (1 + i // len(MARKS)) for i, kind in enumerate(rest)}, common
+
+
+def _told(estimate: Estimate) -> tuple[str, ...]:
+    """Return the words beside an estimate that its value does not show already."""
+    return tuple(words.clean(note, 80) for note in words.notes_of(estimate) if not note.startswith(">"))
 
 
 def _differs(estimate: Estimate, other: Estimate | None) -> bool:
@@ -229,7 +133,7 @@ def _latency_row(
         cells.append(Cell(words.latency(other) if other and _differs(estimate, other) else "", tone))
     thin = estimate.n_eff is not None and quantile.startswith("p") and _beyond(estimate.n_eff, quantile) < 10
     cells += [Cell(n, "dim"), Cell(n_eff, "warn" if thin else "dim"), Cell(design, "dim")]
-    return (*cells, *((Cell(marks.get(_marked(estimate), "")),) if marks else ()))
+    return (*cells, *((Cell("".join(marks.get(note, "") for note in _told(estimate))),) if marks else ()))
 
 
 def _beyond(n_eff: float, quantile: str) -> float:
@@ -250,35 +154,42 @@ def _once(rows: Iterable[tuple[Cell, ...]]) -> tuple[tuple[Cell, ...], ...]:
 
 
 def class_latency_table(view: RunView) -> Table | None:
-    """One row a class, p50 and p99 of the main quantities; None for a single class."""
+    """p50 and p99 of the main quantities of each class, with interval, n, n_eff and D; None for a single class."""
     if len(view.classes) < 2:
         return None
-    metrics = [m for m in ("ttft", "tpot", "e2e") if any(m in view.summary.latency.get(c, {}) for c in view.classes)]
-    quantiles = ("p50", "p99")
-    rows = []
-    for name in view.shown:
-        table = view.summary.latency.get(name, {})
-        estimates = [table.get(metric, {}).get(q) for metric in metrics for q in quantiles]
-        rows.append(
-            (Cell(words.clean(name, 60), "strong"), *(Cell(words.latency(e) if e else words.ABSENT) for e in estimates))
-        )
-    columns = ("class", *(f"{words.metric_name(metric)} {q}" for metric in metrics for q in quantiles))
-    return Table("Latency by class", columns, tuple(rows))
-
-
-# --- Load --------------------------------------------------------------------------------------------------
+    chosen = [
+        (name, metric, quantile, table[metric][quantile])
+        for name, table in ((name, view.summary.latency.get(name, {})) for name in view.classes)
+        for metric in ("ttft", "tpot", "e2e")
+        for quantile in ("p50", "p99")
+        if quantile in table.get(metric, {})
+    ]
+    marks, common = _marks([estimate for *_, estimate in chosen])
+    rows = tuple(
+        (Cell(words.clean(name, 60), "strong"), *_latency_row(metric, quantile, estimate, adjusted=None, marks=marks))
+        for name, metric, quantile, estimate in chosen
+    )
+    return Table(
+        "Latency by class",
+        ("class", "", "", "value", "95 % interval", "n", "n_eff", "D", *(("",) if marks else ())),
+        _once(rows),
+        notes=(
+            *((f"intervals: {', '.join(common)}",) if common else ()),
+            *((" · ".join(f"{mark} {note}" for note, mark in marks.items()),) if marks else ()),
+        ),
+    )
 
 
 def load_facts(load: Load) -> tuple[tuple[str, str], ...]:
     """Return what was offered and what the server took, as (name, value); tokens first."""
     return (
-        ("output tokens", words.rate(load.output_tokens_per_s, "tok/s")),
+        ("output tok/s", _token_rate(load, "output_tokens_per_s")),
         ("offered", words.rate(load.offered_rps)),
-        ("input tokens", words.rate(load.input_tokens_per_s, "tok/s")),
+        ("input tok/s", _token_rate(load, "input_tokens_per_s")),
         ("sent", words.rate(load.sent_rps)),
-        ("total tokens", words.rate(load.total_tokens_per_s, "tok/s")),
+        ("total tok/s", _token_rate(load, "total_tokens_per_s")),
         ("finished", words.rate(load.finished_rps)),
-        ("tokens a request", f"{words.count(load.input_tokens_mean)} in, {words.count(load.output_tokens_mean)} out"),
+        ("tokens/request", f"{words.count(load.input_tokens_mean)} in, {words.count(load.output_tokens_mean)} out"),
         ("in flight", f"{words.three(load.in_flight_mean)} mean, {words.count(load.in_flight_max)} max"),
         ("send lag p50", words.seconds(load.send_lag_p50_s)),
         ("connection wait p99", words.seconds(load.connection_wait_p99_s)),
@@ -287,6 +198,15 @@ def load_facts(load: Load) -> tuple[tuple[str, str], ...]:
         ("send lag max", words.seconds(load.send_lag_max_s)),
         ("tokens per event", words.ABSENT if load.tokens_per_event is None else words.three(load.tokens_per_event)),
     )
+
+
+LOAD_NOTE = "token rates with 95 % intervals from ten equal parts; send lag and connection wait count every request"
+
+
+def _token_rate(load: Load, name: str) -> str:
+    seen = load.intervals.get(name)
+    interval = words.ABSENT if seen is None else words.rate_interval(seen)
+    return words.three(getattr(load, name)) + (f" {interval}" if interval != words.ABSENT else "")
 
 
 def class_load_table(view: RunView) -> Table | None:

@@ -52,12 +52,12 @@ def _visible(found: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
-def three(value: float) -> str:
+def three(value: float, significant: int = 3) -> str:
     """Three significant digits, never an exponent: 1,234 · 123 · 12.3 · 1.23 · 0.0123."""
     if value == 0 or not math.isfinite(value):
         return "0" if value == 0 else ABSENT if math.isnan(value) else "∞" if value > 0 else "-∞"
-    digits = 2 - math.floor(math.log10(abs(value)))
-    digits = 2 - math.floor(math.log10(abs(round(value, digits))))  # 99.96 rounds to 100, not 100.0
+    digits = significant - 1 - math.floor(math.log10(abs(value)))
+    digits = significant - 1 - math.floor(math.log10(abs(round(value, digits))))  # 99.96 rounds to 100, not 100.0
     return f"{value:,.{max(0, digits)}f}"
 
 
@@ -66,17 +66,34 @@ def count(value: float | None) -> str:
     return ABSENT if value is None or math.isnan(value) else f"{value:,.0f}"
 
 
-def percent(share: float | None) -> str:
-    """Return a share as a percentage that never rounds up to 100 % or down to 0 %."""
+def percent(share: float | None, bound: float | None = None) -> str:
+    """Return a share as a percentage that never rounds up to 100 % or down to 0 %, nor onto or across `bound`."""
     if share is None or math.isnan(share):
         return ABSENT
     if share in {0.0, 1.0}:
         return f"{share * 100:.0f} %"
-    for digits in (1, 2, 3):
+    for digits in range(1, 4 if bound is None else 9):
         shown = f"{share * 100:.{digits}f}"
-        if 0 < float(shown) < 100:
+        if 0 < float(shown) < 100 and _same_side(float(shown), share * 100, bound and bound * 100):
             return f"{shown} %"
     return "> 99.999 %" if share > 0.5 else "< 0.001 %"
+
+
+def _same_side(shown: float, value: float, bound: float | None) -> bool:
+    """Whether the rounded number stands to the bound as the exact one does: what is printed is what was judged."""
+    if bound is None:
+        return True
+    near = 1e-9 * max(1.0, abs(bound))
+    return _side(shown - bound, near) == _side(value - bound, near)
+
+
+def _side(difference: float, near: float) -> int:
+    return 0 if abs(difference) <= near else 1 if difference > 0 else -1
+
+
+def multiple(value: float | None) -> str:
+    """Return how many times: `4.17×`."""
+    return ABSENT if value is None else f"{three(value)}×"
 
 
 def rate(value: float | None, unit: str = "req/s") -> str:
@@ -84,14 +101,19 @@ def rate(value: float | None, unit: str = "req/s") -> str:
     return ABSENT if value is None else f"{three(value)} {unit}"
 
 
-def seconds(value: float | None) -> str:
-    """Return a time in the unit that suits it."""
+def seconds(value: float | None, bound: float | None = None) -> str:
+    """Return a time in the unit that suits it, never rounded onto or across `bound`."""
     if value is None or math.isnan(value):
         return ABSENT
     if math.isinf(value):
         return "∞"
     scale, unit = _unit(value)
-    return f"{three(value * scale)} {unit}"
+    shown = three(value * scale)
+    for significant in range(4, 12):
+        if _same_side(float(shown.replace(",", "")), value * scale, bound and bound * scale):
+            break
+        shown = three(value * scale, significant)
+    return f"{shown} {unit}"
 
 
 def _unit(value: float) -> tuple[float, str]:
@@ -101,11 +123,14 @@ def _unit(value: float) -> tuple[float, str]:
     return (1e3, "ms") if magnitude >= 0.9995e-3 or value == 0 else (1e6, "µs")
 
 
-def latency(estimate: Estimate) -> str:
+def latency(estimate: Estimate, bound: float | None = None) -> str:
     """Return the value of a latency estimate; a censored one reads `> 120 s`."""
-    if estimate.note.startswith(">"):
-        return estimate.note
-    return seconds(estimate.value)
+    return next((note for note in notes_of(estimate) if note.startswith(">")), seconds(estimate.value, bound))
+
+
+def notes_of(estimate: Estimate) -> tuple[str, ...]:
+    """Return the words beside an estimate, one by one."""
+    return tuple(note for note in estimate.note.split(", ") if note)
 
 
 def latency_interval(estimate: Estimate) -> str:
@@ -119,6 +144,16 @@ def latency_interval(estimate: Estimate) -> str:
 def percent_interval(estimate: Estimate) -> str:
     """Return the 95 % interval of a share, in percent: `[97.9, 99.6]`."""
     return _interval(estimate, lambda share: percent(share).removesuffix(" %"), "")
+
+
+def rate_interval(estimate: Estimate) -> str:
+    """Return the 95 % interval of a rate, without its unit: `[11.1, 11.9]`."""
+    return _interval(estimate, three, "")
+
+
+def multiple_interval(estimate: Estimate) -> str:
+    """Return the 95 % interval of a multiple: `[2.1, 7.9]×`."""
+    return _interval(estimate, three, "×")
 
 
 def _interval(estimate: Estimate, show: Callable[[float], str], unit: str) -> str:

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slobench.metrics.estimate import split
 from slobench.metrics.latency import derive
-from slobench.metrics.load import gaps_cv, in_flight, load, token_flow, token_series
+from slobench.metrics.load import Measured, gaps_cv, in_flight, load, token_flow, token_series
 from slobench.metrics.window import Window
 
 S = 10**9
@@ -26,8 +27,10 @@ def window(start: float, end: float) -> Window:
 def seen(run: Any, start: float, end: float) -> Any:
     """Work out the load of all requests in a window."""
     chunks = run.built_chunks()
-    every = np.ones(len(run["index"]), dtype=np.bool_)
-    return load(run.columns, derive(run.columns, chunks), token_flow(run.columns, chunks), window(start, end), every)
+    span = window(start, end)
+    windows = split(span.batch(run["scheduled_ns"] / S), 100.0)
+    held = Measured(run.columns, derive(run.columns, chunks), token_flow(run.columns, chunks), span, windows)
+    return load(held, np.ones(len(run["index"]), dtype=np.bool_))
 
 
 @given(

@@ -10,6 +10,8 @@ import numpy as np
 
 from slobench.config.slo import ClassSlo, Limit, Objective, Slo
 from slobench.metrics.summary import (
+    BurnPair,
+    ErrorBudget,
     Estimate,
     Finding,
     Load,
@@ -84,6 +86,26 @@ def share(value: float, low: float, high: float, n: int = 612, n_eff: float = 48
     return Estimate(value, low, high, n, n_eff, round(n / n_eff, 1))
 
 
+def rate(value: float, n: int = 612) -> Estimate:
+    """Return a rate with its interval from the window's parts."""
+    return Estimate(value, value * 0.93, value * 1.07, n)
+
+
+def budget(target: float, misses: int, allowed: float, kept: Estimate, worst: float) -> ErrorBudget:
+    """Return the error budget of an attainment, its burn rising to a peak; no window is long enough for alarms."""
+    used = [(1 - (x or 0.0)) / (1 - target) for x in (kept.value, kept.high, kept.low)]
+    at = np.linspace(18.0, 52.2, 24)
+    return ErrorBudget(
+        f"attainment>={target * 100:g}%", target, misses, allowed, Estimate(*used, kept.n, kept.n_eff, kept.design_effect),
+        width_s=10.2, at_s=tuple(at.tolist()), burn=(None, None, *(used[0] * (1 - worst * np.cos(at[2:] / 8))).tolist()),
+        pairs=(
+            BurnPair(14.4, 0.0617, 0.00514, None, None, None, "insufficient: 5.14 ms is less than 30 mean E2E (117 s)"),
+            BurnPair(6.0, 0.37, 0.0308, None, None, None, "insufficient: 30.8 ms is less than 30 mean E2E (117 s)"),
+            BurnPair(1.0, 4.44, 0.37, True, 6.1, 41.3),
+        ),
+    )  # fmt: skip
+
+
 def load(**changes: Any) -> Load:
     """Return the load of one class."""
     values: dict[str, Any] = {
@@ -94,6 +116,9 @@ def load(**changes: Any) -> Load:
         "send_lag_p50_s": 31e-6, "send_lag_p99_s": 214e-6, "send_lag_max_s": 1.9e-3,
         "connection_wait_p99_s": 180e-6, "arrivals_cv": 1.18, "tokens_per_event": 1.0,
         "input_tokens_mean": 513.0, "output_tokens_mean": 219.0,
+        "intervals": {
+            "input_tokens_per_s": rate(6_210.0), "output_tokens_per_s": rate(2_640.0), "total_tokens_per_s": rate(8_850.0)
+        },
     }  # fmt: skip
     return Load(**(values | changes))
 
@@ -106,9 +131,9 @@ def slo_result(**changes: Any) -> SloResult:
         "attainment_admitted": share(0.977, 0.951, 0.991),
         "marginal": {"ttft<500ms": share(0.963, 0.93, 0.982), "tpot<50ms": share(0.9968, 0.981, 0.9996)},
         "binding": "ttft<500ms",
-        "goodput_rps": 11.5, "good_tokens_per_s": 2_512.0,
-        "objectives": (ObjectiveResult("attainment>=99%", share(0.958, 0.921, 0.979), met=False),),
-        "met": False,
+        "goodput": rate(11.5, n=598), "good_tokens": rate(2_512.0, n=598),
+        "objectives": (ObjectiveResult("attainment>=99%", share(0.958, 0.921, 0.979), met=False, bound=0.99),),
+        "met": False, "budgets": (budget(0.99, 26, 6.24, share(0.958, 0.921, 0.979), 0.5),),
     }  # fmt: skip
     return SloResult(**(values | changes))
 
@@ -130,7 +155,19 @@ def latency_table(scale: float = 1.0) -> dict[str, dict[str, Estimate]]:
 def adjusted_table(scale: float = 1.0) -> dict[str, dict[str, Estimate]]:
     """Return the same where a failure counts as +inf: the 99th percentile is one."""
     table = latency_table(scale)
-    return {metric: {**quantiles, "p99": Estimate(math.inf, n=624)} for metric, quantiles in table.items()}
+    return {
+        metric: {
+            **quantiles,
+            "p99": Estimate(
+                math.inf,
+                n=624,
+                n_eff=34.0,
+                design_effect=18.4,
+                note="thin, > 10 s" if metric in {"ttft", "e2e"} else "thin",
+            ),
+        }
+        for metric, quantiles in table.items()
+    }
 
 
 FINDINGS = (
@@ -163,13 +200,15 @@ def summary(**changes: Any) -> Summary:
         "slo": {
             "chat": slo_result(population=520, good=515, met=True, binding="tpot<50ms", vacuous=0,
                                attainment=share(0.9904, 0.972, 0.998),
-                               objectives=(ObjectiveResult("attainment>=99%", share(0.9904, 0.972, 0.998), met=True),)),
-            "code": slo_result(population=104, good=83, goodput_rps=1.6),
+                               objectives=(ObjectiveResult("attainment>=99%", share(0.9904, 0.972, 0.998), met=True, bound=0.99),),
+                               budgets=(budget(0.99, 5, 5.2, share(0.9904, 0.972, 0.998), 0.2),)),
+            "code": slo_result(population=104, good=83, goodput=rate(1.6, n=83),
+                               budgets=(budget(0.99, 21, 1.04, share(0.798, 0.69, 0.88, 104, 20.0), 0.3),)),
             "all": slo_result(),
         },
         "latency": {"chat": latency_table(0.9), "code": latency_table(2.2), "all": latency_table()},
         "latency_adjusted": {"chat": adjusted_table(0.9), "code": adjusted_table(2.2), "all": adjusted_table()},
-        "latency_full_run": {"all": {"ttft": {"p50": Estimate(0.075, n=703)}}},
+        "latency_full_run": {"all": {"ttft": {"p50": Estimate(0.075, n=703, note="no interval: whole run")}}},
         "errors": {
             "http_error": {"429 Too Many Requests": 12, f"500 {HOSTILE}": 2},
             "timeout_first_token": {"no token within 10 s": 3},

@@ -31,7 +31,7 @@ def only_class(view: RunView) -> RunView:
     summary = view.summary
     load = fixtures.load(ok=720, finished=720)
     served = fixtures.slo_result(
-        good=624, marginal={}, binding=None, objectives=(), met=None, vacuous=0,
+        good=624, marginal={}, binding=None, objectives=(), met=None, vacuous=0, budgets=(),
         attainment=Estimate(1.0, 0.981, 1.0, 624, 200.0, 3.1, "optimistic"), attainment_admitted=Estimate(1.0),
     )  # fmt: skip
     return replace(
@@ -52,8 +52,8 @@ def all_failed(view: RunView) -> RunView:
         ok=0, output_tokens_per_s=0.0, total_tokens_per_s=0.0, input_tokens_mean=None, output_tokens_mean=None,
         tokens_per_event=None,
     )  # fmt: skip
-    failed = fixtures.slo_result(good=0, attainment=fixtures.share(0.0, 0.0, 0.02), marginal={}, binding=None, goodput_rps=0.0,
-                                 good_tokens_per_s=0.0, attainment_admitted=Estimate(None))  # fmt: skip
+    failed = fixtures.slo_result(good=0, attainment=fixtures.share(0.0, 0.0, 0.02), marginal={}, binding=None, goodput=Estimate(0.0),
+                                 good_tokens=Estimate(0.0), attainment_admitted=Estimate(None))  # fmt: skip
     return replace(
         view,
         summary=replace(
