@@ -186,7 +186,7 @@ def _judge_deadline(case: _Case, deadline: Deadline) -> _Clause:
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(due > 0, np.minimum(on_time, due) / due, np.nan)
         margin = deadline.share / share
-    met = np.where(np.isnan(share), np.nan, (share >= deadline.share - 1e-12).astype(float))
+    met = np.where(np.isnan(share), np.nan, (share >= deadline.share - 1e-9).astype(float))
     met = np.where(is_ok(requests) & ~streamed, np.nan, met)
     return _Clause(met, np.zeros(n, dtype=np.bool_), margin)
 
