@@ -8,7 +8,10 @@ from typing import Literal
 from slobench.config.validity import Step, Thresholds
 from slobench.records.ceiling import Ceiling
 
-__all__ = ["Ask", "Step", "Thresholds"]
+__all__ = ["Ask", "Step", "Stopped", "Thresholds"]
+
+Stopped = Literal["", "stopped by hand", "stopped when decided", "stopped when precise"]
+"""How a run ended, where it was not at its planned end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,7 @@ class Ask:
     cores: that the generator may use, beside a target on this machine; None: not known.
     ceiling: what this machine can offer by its own test; None: never tested.
     window_s: begin and end of the measurement window, of a probe that is a part of a longer stream; None: to be chosen.
+    stopped: how it ended, where not at its planned end. undecided: it was to decide its SLO, and could not.
     """
 
     warmup_s: float = 0.0
@@ -49,4 +53,6 @@ class Ask:
     cores: float | None = None
     ceiling: Ceiling | None = None
     window_s: tuple[float, float] | None = None
+    stopped: Stopped = ""
+    undecided: bool = False
     thresholds: Thresholds = field(default_factory=Thresholds)

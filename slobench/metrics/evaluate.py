@@ -17,6 +17,7 @@ from slobench.metrics.estimate import Windows, split
 from slobench.metrics.explain import statement
 from slobench.metrics.latency import derive
 from slobench.metrics.slo import Judged, has_limits, judge
+from slobench.metrics.stopped import marked
 from slobench.metrics.summary import Finding, LatencyTable, SloResult, Summary, WindowText
 from slobench.names import Exit, TokensSource, first_exit
 from slobench.records.schema import Columns, Records
@@ -68,11 +69,11 @@ def evaluate(records: Records, slo: Slo, ask: Ask) -> Evaluation:
         judged=judged,
         slo_met=judged.met if has_limits(slo) else np.full(len(judged.met), np.nan),
         windows=windows,
-        latency=tables.successful(source, steady=is_steady(found)),
-        latency_adjusted=adjusted,
+        latency=marked(tables.successful(source, steady=is_steady(found)), ask.stopped),
+        latency_adjusted=marked(adjusted, ask.stopped),
         latency_full_run=tables.full_run(source),
         findings=found,
-        results=objectives.results(case, windows, adjusted, found),
+        results=marked(objectives.results(case, windows, adjusted, found), ask.stopped),
     )
 
 
@@ -86,7 +87,7 @@ def summarise(evaluation: Evaluation) -> Summary:
     requests, chosen = evaluation.records.requests, evaluation.window
     valid, verdict = validity.verdict(evaluation.findings)
     flow = load.token_flow(requests, evaluation.records.chunks)
-    loads = load.loads(requests, evaluation.derived, flow, chosen, evaluation.windows)
+    loads = marked(load.loads(requests, evaluation.derived, flow, chosen, evaluation.windows), evaluation.ask.stopped)
     exits = _exits(evaluation, valid=valid)
     source = _tokens_source(requests)
     return Summary(
@@ -128,6 +129,8 @@ def _exits(evaluation: Evaluation, *, valid: bool) -> set[Exit]:
         exits.add(Exit.INVALID)
     if any(result.met is False for result in evaluation.results.values()):
         exits.add(Exit.SLO)
+    if ask.undecided:
+        exits.add(Exit.UNDECIDED)
     return exits
 
 

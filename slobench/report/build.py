@@ -20,7 +20,7 @@ from slobench.plan import Plan
 from slobench.records import store
 from slobench.records.ceiling import Ceiling
 from slobench.records.schema import Records
-from slobench.report import html, markdown
+from slobench.report import html, markdown, stopping
 from slobench.report.summary import of_summary
 from slobench.report.view import RunView
 from slobench.units import parse_duration_ns
@@ -122,7 +122,7 @@ def ask_of(run: Mapping[str, Any], workload: Workload, slo: Slo) -> Ask:
     closed = workload.loop.mode == "closed"
     return Ask(
         warmup_s=(workload.warmup or 0) / 1e9,
-        duration_s=None if workload.duration is None else workload.duration / 1e9,
+        duration_s=_offered_s(run, workload),
         closed=closed,
         users=workload.loop.users if workload.loop.mode == "closed" else None,
         arrivals=_arrivals(workload),
@@ -144,6 +144,8 @@ def ask_of(run: Mapping[str, Any], workload: Workload, slo: Slo) -> Ask:
         claim=_section(run, "probe").get("purpose") == "certify",
         ceiling=_ceiling(run),
         window_s=_window_s(how),
+        stopped=stopping.ended_early(run),
+        undecided=stopping.undecided(run),
         thresholds=Thresholds.from_dict(_section(run, "thresholds")),
     )
 
@@ -171,6 +173,12 @@ def _arrivals(workload: Workload) -> str:
         if how is not None:
             kinds.append(how.process + (f" cv {how.cv:g}" if how.process == "gamma" else ""))
     return " and ".join(dict.fromkeys(kinds)) or "none"
+
+
+def _offered_s(run: Mapping[str, Any], workload: Workload) -> float | None:
+    """How long the full load was offered: until a rule ended it, else as planned; None where a count ended it."""
+    stopped_s = _number(_section(run, "stopping").get("stopped_s"))
+    return stopped_s or (None if workload.duration is None else workload.duration / 1e9)
 
 
 def _timeout_s(server: Mapping[str, Any], talk: Mapping[str, Any], slo: Slo) -> float | None:

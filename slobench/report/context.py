@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from slobench.metrics.summary import WindowText
-from slobench.report import words
+from slobench.report import stopping, words
 from slobench.report.view import RunView
 
 Facts = tuple[tuple[str, str], ...]
@@ -37,6 +37,7 @@ def facts(view: RunView) -> Facts:
         ("load", _load(view)),
         ("plan", _joined(f"{rows:,} requests" if isinstance(rows, int) else None, digest[:12] or None, _seed(view))),
         ("window", window(view.summary.window, duration_s=view.at("run", "duration_s"))),
+        ("stopping", stopping.in_words(view.run)),
         ("started", started(view)),
         ("client", _client(view)),
     )

@@ -18,7 +18,9 @@ def to_json(view: RunView) -> dict[str, Any]:
     timeouts reach that quantile) has value null and `infinite: true`; an interval end that is null beside a
     number is unbounded.
     """
-    return {**of_summary(view.summary, total=view.total), "out": str(view.folder)}
+    rule = view.at("stopping")  # runs of earlier versions have none
+    stopping = {} if rule is None else {"stopping": rule}
+    return {**of_summary(view.summary, total=view.total), **stopping, "out": str(view.folder)}
 
 
 def of_summary(summary: Summary, *, total: str = "all") -> dict[str, Any]:
@@ -85,6 +87,7 @@ def _budget(budget: ErrorBudget) -> dict[str, Any]:
         "allowed": _number(budget.allowed),
         "used": _estimate(budget.used),
         "width_s": budget.width_s,
+        "note": budget.note,
         "over_time": [{"at_s": at, "burn": burn} for at, burn in zip(budget.at_s, budget.burn, strict=True)],
         "pairs": [
             {**_plain(pair), "state": {True: "burning", False: "held", None: "insufficient"}[pair.burning]}
