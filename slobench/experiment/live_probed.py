@@ -72,10 +72,13 @@ def _instrument(counts: ProbeCount, limits: Limits) -> Iterator[str]:
     """Findings of the client's side: V01 send lag, V02 requests that were not sent."""
     if counts.dropped:
         yield f"V02 {counts.dropped} requests dropped: more in flight than the safety stop allows"
-    if not counts.started:
-        return
-    p99_s = quantile_s(counts.lag, 0.99)
-    late = int(counts.lag[bin_of(round(limits.late_s * 1e9)) + 1 :].sum()) / counts.started
+    if counts.started:
+        late = int(counts.lag[bin_of(round(limits.late_s * 1e9)) + 1 :].sum()) / counts.started
+        yield from lag_findings(quantile_s(counts.lag, 0.99), late, limits)
+
+
+def lag_findings(p99_s: float | None, late: float, limits: Limits) -> Iterator[str]:
+    """V01: send lag p99 in s, and the share of sends that were later than `limits.late_s`."""
     if p99_s is not None and p99_s > limits.lag_s:
         yield f"V01 send lag p99 {format_s(p99_s)} > {format_s(limits.lag_s)}: the client is saturated"
     elif late > limits.late_share:

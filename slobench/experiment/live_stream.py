@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -103,6 +104,7 @@ def open_stream(ask: StreamAsk) -> LiveStream:
         run["clock"] = {"monotonic_ns": anchor.monotonic_ns, "wall_ns": anchor.wall_ns, "start_ns": epoch_ns}
         write_run_json(spool, run)
         stack.pop_all()
+    ask.asked.offering = True
     return LiveStream(ask, pool, running, epoch_ns, run)
 
 
@@ -143,6 +145,8 @@ class LiveStream:
 
     def step(self, probe: Probe) -> Iterator[Event]:
         """Offer a probe right after what was offered before; see Stream."""
+        if self._ask.asked.count:
+            return
         pending, going = self._offer(probe), True
         while going:
             try:
@@ -218,7 +222,7 @@ class LiveStream:
     def _offer(self, probe: Probe) -> _Pending:
         """Plan the probe's segment and hand it to the workers."""
         workload = self._ask.trial.workload
-        settle = round(probe.rate * probe.settle_s)
+        settle = math.ceil(probe.rate * probe.settle_s)
         segment = build_segment(
             workload, rate=probe.rate, n=probe.n, settle=settle, seed=probe.seed, vr=probe.vr, start=Start()
         )

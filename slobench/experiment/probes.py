@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from slobench.config.load import public
 from slobench.config.slo import ClassSlo, Slo, parse_slo
@@ -90,21 +91,33 @@ def _store(folder: Path, stream: dict[str, Any], offered: Offered, plan: Plan) -
     records = _from_zero(_only(records, sent), offered)
     workload = Workload.model_validate(stream["spec"]["workload"])
     slo = parse_slo(stream["spec"]["slo"], tuple(workload.classes)) if stream["spec"]["slo"] else Slo((), ClassSlo())
-    derived = derive(records.requests, records.chunks)
-    judged = judge(records.requests, derived, records.chunks, slo)
     counts = np.asarray(records.requests["index"]) >= offered.settle
-    target = folder / f"probe-{offered.probe.number:02d}"
+    target = probe_folder(folder, offered.probe.number)
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
-    write_plan(target, kept.to_arrow())
-    met = judged.met if has_limits(slo) else np.full(len(judged.met), np.nan)
-    write_parquet(target, records, derived, np.where(counts, Phase.MAIN.value, Phase.WARMUP.value), met)
     run = _run_json(stream, offered, kept, workload)
     if len(kept) == len(plan) and not (records.requests["outcome"] == Outcome.LOST.value).any():
         # What ended the stream later did nothing to this probe.
         run["run"] |= {"interrupted": False, "target_died": False, "workers_lost": {}}
-    write_run_json(target, run)
+    write_run(target, run, kept, records, slo, np.where(counts, Phase.MAIN.value, Phase.WARMUP.value))
     return target
+
+
+def probe_folder(folder: Path, number: int) -> Path:
+    """Where a probe of the search in `folder` is stored."""
+    return folder / f"probe-{number:02d}"
+
+
+def write_run(  # what a run folder holds
+    folder: Path, run: dict[str, Any], plan: Plan, records: Records, slo: Slo, phase: NDArray[np.str_]
+) -> None:
+    """Write the tables and run.json of a run, and remove its spool. Raises RecordsError where the disk refuses."""
+    derived = derive(records.requests, records.chunks)
+    met = judge(records.requests, derived, records.chunks, slo).met
+    write_plan(folder, plan.to_arrow())
+    write_parquet(folder, records, derived, phase, met if has_limits(slo) else np.full(len(met), np.nan))
+    write_run_json(folder, run)
+    shutil.rmtree(folder / spooled.FOLDER, ignore_errors=True)
 
 
 def _only(records: Records, rows: np.ndarray[Any, Any]) -> Records:

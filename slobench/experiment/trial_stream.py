@@ -1,0 +1,180 @@
+"""Users instead of a rate: each probe a closed loop of its own against one running target."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from slobench.config.load import public
+from slobench.config.secrets import resolve_secrets
+from slobench.config.slo import e2e_limit_s
+from slobench.config.target import RemoteTarget
+from slobench.config.workload import ClosedLoop, Workload
+from slobench.errors import TargetDiedError
+from slobench.experiment.events import Event
+from slobench.experiment.live_probed import Limits, lag_findings
+from slobench.experiment.live_stream import StreamAsk
+from slobench.experiment.probed import Counts
+from slobench.experiment.probes import probe_folder, write_run
+from slobench.experiment.setup import refuse_unjudgeable, secrets_of
+from slobench.experiment.stream import BATCHES, Probe, Probed
+from slobench.experiment.trial import Finished, run_trial
+from slobench.metrics import window
+from slobench.metrics.ask import Ask
+from slobench.metrics.columns import FAILED, outcome_in, seconds
+from slobench.metrics.latency import derive
+from slobench.metrics.load import in_flight, spans
+from slobench.names import Outcome
+from slobench.plan import Plan
+from slobench.records import provenance
+from slobench.records.assemble import assemble
+from slobench.records.spool import FOLDER as SPOOL
+from slobench.records.store import read_run_json, write_run_json
+from slobench.targets.base import RunningTarget
+from slobench.targets.launch import start
+
+_LEAST_TURNS = 10  # of each user: its first ones meet an emptier server than the later ones
+_MORE_TURNS = 4
+
+
+def open_trials(ask: StreamAsk) -> TrialStream:
+    """Start the target; blocks until it is ready. Raises SlobenchError for what the user can mend."""
+    headers = resolve_secrets(ask.trial.target.talk)
+    log, e2e_s = ask.trial.folder / "server.log", e2e_limit_s(ask.slo)
+    running = start(ask.trial.target, log=log, headers=headers, e2e_limit_s=e2e_s)
+    try:
+        refuse_unjudgeable(ask.slo, running.endpoint)
+    except BaseException:
+        running.stop()
+        raise
+    return TrialStream(ask, running)
+
+
+def with_users(workload: Workload, users: int, n: int, warmup_ns: int) -> Workload:
+    """The workload as a closed loop in which about `n` requests come after the first turns, classes by their rates."""
+    loop = workload.loop
+    think_ns = loop.think_time if isinstance(loop, ClosedLoop) else 0
+    rates = {
+        name: getattr(spec.arrivals, "rate", None) if spec.arrivals is not None else None
+        for name, spec in workload.classes.items()
+    }
+    classes = {
+        name: spec.model_copy(update={"arrivals": None, "share": rates[name] or spec.share})
+        for name, spec in workload.classes.items()
+    }
+    turns = max(math.ceil(n / users), _LEAST_TURNS) + _MORE_TURNS
+    return workload.model_copy(
+        update={
+            "loop": ClosedLoop(users=users, think_time=think_ns),
+            "classes": classes,
+            "requests": users * turns,
+            "duration": None,
+            "warmup": warmup_ns,
+            "drain": type(workload.drain)(),
+        }
+    )
+
+
+class TrialStream:
+    """Closed loops on one running target, a probe's rate being its number of users (experiment/stream.py, Stream).
+
+    Each begins with an idle server; its results are there when its last reply has ended.
+    """
+
+    def __init__(self, ask: StreamAsk, running: RunningTarget) -> None:
+        self._ask = ask
+        self._running = running
+        self._began_ns = time.monotonic_ns()
+        self._ended: list[Probed] = []
+        talk = ask.trial.target.talk
+        endpoint = running.endpoint
+        self._target = RemoteTarget(
+            kind="remote",
+            url=endpoint.url,
+            talk=talk.model_copy(update={"model": endpoint.model, "forces_length": endpoint.forces_length}),
+        )
+
+    def step(self, probe: Probe) -> Iterator[Event]:
+        """Offer a closed loop from its first to its last reply."""
+        ask = self._ask
+        if ask.asked.count:
+            return
+        folder = probe_folder(ask.trial.folder, probe.number)
+        workload = with_users(ask.trial.workload, round(probe.rate), probe.n, round(probe.settle_s * 1e9))
+        trial = replace(ask.trial, workload=workload, target=self._target, folder=folder, seed=probe.seed, force=True)
+        for event in run_trial(trial, ask.asked):
+            if not self._running.alive():
+                raise TargetDiedError(self._running.failure() or "the server ended")
+            if not isinstance(event, Finished):
+                yield event
+        probed = self._store(probe, trial.workload)
+        if not ask.asked.count:
+            self._ended.append(probed)
+
+    def finished(self) -> list[Probed]:
+        """Probes that have ended since the last call, in order."""
+        ended, self._ended = self._ended, []
+        return ended
+
+    def drain(self) -> Iterator[Event]:
+        """Nothing is in flight between two closed loops."""
+        yield from ()
+
+    def now_s(self) -> float:
+        """Time since the target was ready."""
+        return (time.monotonic_ns() - self._began_ns) / 1e9
+
+    def close(self) -> None:
+        """Let go of the target."""
+        self._running.stop()
+
+    def _store(self, probe: Probe, workload: Workload) -> Probed:
+        """Turn the trial's spool into tables, and its records into what a search takes."""
+        folder = probe_folder(self._ask.trial.folder, probe.number)
+        run = read_run_json(folder)
+        plan = Plan.load(folder / SPOOL / "plan.arrow")
+        records = assemble(folder, plan.to_arrow(), run["workers"])
+        derived = derive(records.requests, records.chunks)
+        chosen = window.choose(
+            records.requests, derived["e2e_s"], Ask(warmup_s=(workload.warmup or 0) / 1e9, closed=True)
+        )
+        scheduled_s = seconds(records.requests, "scheduled_ns")
+        inside = chosen.holds(scheduled_s) & (records.requests["outcome"] != Outcome.UNSENT.value)
+        rows = np.flatnonzero(inside)
+        counts = Counts(records, derived, rows[np.argsort(scheduled_s[rows], kind="stable")], self._ask.slo)
+        self._patch(run, probe)
+        write_run(folder, run, plan, records, self._ask.slo, window.phases(records.requests, chosen))
+        offset_s = (run["clock"]["start_ns"] - self._began_ns) / 1e9
+        begin, end = spans(records.requests, ~np.isnan(seconds(records.requests, "started_ns")))
+        levels, _ = in_flight(begin, end, np.linspace(chosen.start_s, chosen.end_s, BATCHES + 1))
+        limits = Limits.of(self._ask.slo, self._ask.trial.workload.validity)
+        lag_s = counts.quantile_s("send_lag_s", 0.99)
+        late = counts.share_above("send_lag_s", limits.late_s)
+        lost = "".join(f"V02 generator process {k} was lost: {why}" for k, why in run["run"]["workers_lost"].items())
+        return Probed(
+            probe=probe,
+            digest=plan.digest,
+            tallies=counts.tallies(self._ask.counted),
+            in_flight=tuple(levels.tolist()),
+            errors=int(np.sum(outcome_in(records.requests, FAILED)[counts.rows])),
+            mean_e2e_s=counts.mean_s("e2e_s"),
+            p99_e2e_s=counts.quantile_s("e2e_s", 0.99),
+            start_s=chosen.start_s + offset_s,
+            end_s=chosen.end_s + offset_s,
+            mean_ttft_s=counts.mean_s("ttft_s"),
+            mean_tpot_s=counts.mean_s("tpot_s"),
+            instrument=(*([lost] if lost else []), *lag_findings(lag_s, late, limits)),
+        )
+
+    def _patch(self, run: dict[str, Any], probe: Probe) -> None:
+        """Say of the trial what it was: a probe, on a target that was started for all of them."""
+        secret = secrets_of(self._ask.trial.target, self._running.endpoint.headers)
+        run["spec"]["target"] = provenance.redact(public(self._ask.trial.target), secret)
+        run["settings"]["observed"] = provenance.redact(self._running.observed, secret) | run["settings"]["observed"]
+        run["probe"] = {"number": probe.number, "purpose": probe.purpose, "users": round(probe.rate), "n": probe.n}
+        write_run_json(probe_folder(self._ask.trial.folder, probe.number), run)
