@@ -43,9 +43,9 @@ def split(batch: IntArray, lengths_of_e2e: float) -> Windows:
 def share(good: BoolArray, counted: BoolArray, windows: Windows, risk: FloatArray | None = None) -> Estimate:
     """Estimate a share of requests, with a 95 % interval: jackknife-t on the logit scale, or the exact binomial.
 
-    good, counted: one value per request. With under 5 misses (or under 5 hits) the exact binomial at n_eff, where
-    the design effect is also taken from the tenth of the requests with the highest `risk` (value/limit): misses
-    too few to show their own dependence are worth no more than those who came close.
+    good, counted: one value per request. With under 5 misses (or under 5 hits) the exact binomial at n_eff.
+    The design effect is also taken from requests that came close, by their `risk` (value/limit), twice as many as
+    missed, or with under 5 misses a tenth: misses too few to show their own dependence are worth no more than those.
     """
     n = int(counted.sum())
     if n == 0:
@@ -53,10 +53,10 @@ def share(good: BoolArray, counted: BoolArray, windows: Windows, risk: FloatArra
     hits = np.bincount(windows.of[counted & good], minlength=windows.count)
     sizes = np.bincount(windows.of[counted], minlength=windows.count)
     value = int(hits.sum()) / n
-    effect = design_effect(hits, sizes)
+    own = design_effect(hits, sizes)
     rare = min(int(hits.sum()), n - int(hits.sum())) < FEW_MISSES
-    if rare and risk is not None:
-        effect = max((x for x in (effect, _effect_of_the_riskiest(risk, counted, windows)) if x), default=None)
+    close = None if risk is None else _effect_of_risk(risk, counted, windows, 0.9 if rare else _nearer(value))
+    effect = _larger(own, close)
     notes = ["optimistic"] if windows.optimistic else []
     if np.any(sizes == 0) or (rare and effect is None):
         return Estimate(value, n=n, n_eff=n / effect if effect else None, design_effect=effect, note="no interval")
@@ -64,24 +64,45 @@ def share(good: BoolArray, counted: BoolArray, windows: Windows, risk: FloatArra
     if rare:
         low, high = exact_binomial(value * n_eff, n_eff)
     else:
-        low, high = _logit_interval(hits, sizes, n)
+        low, high = _logit_interval(hits, sizes, n, _widening(own, effect))
     return Estimate(value, min(low, value), max(high, value), n, n_eff, effect, ", ".join(notes))
 
 
-def _logit_interval(hits: NDArray[np.integer], sizes: NDArray[np.integer], n: int) -> tuple[float, float]:
+def _logit_interval(
+    hits: NDArray[np.integer], sizes: NDArray[np.integer], n: int, widening: float
+) -> tuple[float, float]:
     clip = 1 / (2 * n)
     without = (hits.sum() - hits) / (n - sizes)
     scale = np.array([logit(p) for p in np.clip(without, clip, 1 - clip)])
-    low, high = jackknife_t(logit(float(np.clip(hits.sum() / n, clip, 1 - clip))), scale)
+    low, high = jackknife_t(logit(float(np.clip(hits.sum() / n, clip, 1 - clip))), scale, widening=widening)
     return expit(low), expit(high)
 
 
-def _effect_of_the_riskiest(risk: FloatArray, counted: BoolArray, windows: Windows) -> float | None:
+def _nearer(q: float) -> float:
+    """The quantile with twice as many values beyond it as the q-quantile has, or the median.
+
+    Ten windows seldom hold enough of the rare, clustered events beyond a quantile to show how clustered they are, and
+    a run that missed a bad spell shows too little spread besides. Events twice as frequent are clustered as much and
+    show it better, so the larger of the two design effects counts (docs/decisions/040-design-effect.md).
+    """
+    return min(2 * q, 0.5) if q < 0.5 else max(2 * q - 1, 0.5)
+
+
+def _effect_of_risk(risk: FloatArray, counted: BoolArray, windows: Windows, q: float) -> float | None:
     known = counted & ~np.isnan(risk)
     if not known.any():
         return None
     grouped = Grouped.sort(risk[known], windows.of[known], windows.count)
-    return design_effect(grouped.above(grouped.quantile(0.9)), grouped.sizes)
+    return design_effect(grouped.above(grouped.quantile(q)), grouped.sizes)
+
+
+def _larger(own: float | None, other: float | None) -> float | None:
+    return max((x for x in (own, other) if x is not None), default=None)
+
+
+def _widening(own: float | None, effect: float | None) -> float:
+    """Return the factor on a standard error whose own design effect was too small."""
+    return math.sqrt(effect / own) if own and effect else 1.0
 
 
 def latency_table(
@@ -90,7 +111,8 @@ def latency_table(
     """Mean, min, quantiles and max of the values that exist; +inf is a failure.
 
     Quantiles are pooled inverse-ECDF values; intervals are delete-one-window jackknife-t on the log scale. Each has
-    the n_eff and design effect of its own indicator. intervals False: values and n only.
+    the n_eff and design effect of its own indicator, or of a nearer quantile (`_nearer`) where that is larger.
+    intervals False: values and n only.
     """
     known = ~np.isnan(values)
     n = int(known.sum())
@@ -142,22 +164,23 @@ def _quantile(grouped: Grouped, q: float, windows: Windows) -> Estimate:
         if math.isfinite(value)
         else np.bincount(grouped.group[np.isinf(grouped.values)], minlength=grouped.groups)
     )
-    effect = design_effect(above, grouped.sizes)
+    own = design_effect(above, grouped.sizes)
+    effect = _larger(own, design_effect(grouped.above(grouped.quantile(_nearer(q))), grouped.sizes))
     n_eff = n / effect if effect else None
     notes = [] if n_eff is None or n_eff * (1 - q) >= 10 else ["thin" if n_eff * (1 - q) >= 1 else "very thin"]
     if not math.isfinite(value):
         return Estimate(value, n=n, n_eff=n_eff, design_effect=effect, note=", ".join(notes))
-    low, high = _on_scale(value, grouped.quantile_without_each(q))
+    low, high = _on_scale(value, grouped.quantile_without_each(q), _widening(own, effect))
     notes += ["optimistic"] if windows.optimistic else []
     return Estimate(value, low, high, n, n_eff, effect, ", ".join(notes))
 
 
-def _on_scale(value: float, without: FloatArray) -> tuple[float | None, float | None]:
+def _on_scale(value: float, without: FloatArray, widening: float = 1.0) -> tuple[float | None, float | None]:
     """Jackknife interval on the log scale, where all values are positive and finite; else on their own."""
     if not np.all(np.isfinite(without)):
         return None, None  # a window decides between a latency and a failure
     to, back = _scale_of(min(value, float(without.min())))
-    low, high = jackknife_t(to(value), np.array([to(x) for x in without]))
+    low, high = jackknife_t(to(value), np.array([to(x) for x in without]), widening=widening)
     return min(back(low), value), max(back(high), value)
 
 
