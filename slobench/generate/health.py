@@ -18,7 +18,8 @@ from slobench.records.spool import SpoolWriter
 BEAT_NS = 50_000_000  # a wake-up costs 0.1 ms of CPU: 5 ms beats cost 4 µs a token at 6,400 tokens/s
 _COUNT_NS = 100_000_000
 _SAMPLE_NS = 1_000_000_000
-_STEP_NS = 1_000_000  # NTP slews by 0.5 ms a second at most: a larger change from beat to beat is a step
+_STEP_NS = 1_000_000
+_SLEW = 12  # chrony slews by up to 1/12 (maxslewrate), ntpd by 1/2000: what goes faster is a step
 _CODE = {name: code for code, name in enumerate(WORKER_METRICS)}
 
 
@@ -99,7 +100,7 @@ class Health:
         offset_ns = wall_ns - now_ns
         if self._wall_seen is not None:
             last_ns, last_offset_ns = self._wall_seen
-            slewed_ns = (now_ns - last_ns) // 1000
+            slewed_ns = (now_ns - last_ns) // _SLEW
             if abs(offset_ns - last_offset_ns) > _STEP_NS + slewed_ns:
                 self._add("wall_step_ns", offset_ns - last_offset_ns, now_ns)
         self._wall_seen = (now_ns, offset_ns)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from slobench.metrics import checks_instrument as instrument
+from slobench.metrics import checks_records as records
 from slobench.metrics import checks_server as server
 from slobench.metrics import checks_telemetry as telemetry
 from slobench.metrics import checks_workload as workload
@@ -36,7 +37,7 @@ def _all(case: Case) -> Iterator[Finding]:
         server.errors,
         workload.tokens,
         workload.stream_shape,
-        workload.accounting,
+        records.accounting,
         telemetry.foreign_load,
         telemetry.first_tokens,
         instrument.headroom,

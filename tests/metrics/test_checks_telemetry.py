@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -131,7 +132,7 @@ def test_v14_growth_survives_resets(parts: list[list[int]], start: int) -> None:
         base = start if number == 0 else 0
         values += (base + np.cumsum([0, *steps])).tolist()
     by, resets = growth(np.array(values))
-    fell = sum(later < before for before, later in zip(values, values[1:], strict=False))
+    fell = sum(later < before for before, later in pairwise(values))
     assert resets == fell
     if fell == len(parts) - 1:
         assert by == sum(map(sum, parts))

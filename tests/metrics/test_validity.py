@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slobench.metrics.ask import Ask, Thresholds
+from slobench.metrics.case import more_workers
 from slobench.metrics.checks_instrument import wait_exceeded
 from slobench.metrics.summary import Finding
 from slobench.metrics.validity import verdict
@@ -21,9 +22,10 @@ Clean = Callable[..., Any]
 
 
 def found(run: Any) -> dict[str, str]:
-    """Return the gravest level of each code that was found."""
+    """Return the gravest level of each code that was found; each finding says all that a reader needs."""
     levels: dict[str, str] = {}
     for finding in run.evaluate().findings:
+        assert all((finding.seen, finding.limit, finding.text, finding.advice)), finding
         levels.setdefault(finding.code, finding.level)
     return levels
 
@@ -320,6 +322,21 @@ def test_v08_empty_stretches_leave_too_few_batches(make: Callable[..., Any]) -> 
     assert found(run)["V08"] == "warning"
 
 
+@pytest.mark.parametrize(
+    ("claim", "e2e_s", "level"), [(False, 3.0, "warning"), (True, 3.0, "warning"), (True, 5.5, "invalid")]
+)
+def test_v08_a_claim_needs_ten_mean_e2e(clean: Clean, claim: bool, e2e_s: float, level: str) -> None:  # noqa: FBT001
+    """60 s with replies of 3.1 s (17 of them in the window) may carry a claim, with replies of 5.6 s (9) they may not.
+
+    A run that only reports warns of both.
+    """
+    run = clean(claim=claim)
+    run.slo = ("ttft<50s",)
+    for name in ("last_token_ns", "end_ns"):
+        run[name] = run[name] + e2e_s * S
+    assert found(run)["V08"] == level
+
+
 # V09: precision of judged quantiles.
 
 
@@ -457,6 +474,24 @@ def test_v13_littles_law(clean: Clean, counted_twice: int, level: str | None) ->
     assert found(run).get("V13") == level
 
 
+def test_v13_a_wall_clock_that_is_set_is_found(clean: Clean) -> None:
+    """One step of 200 ms in one worker's telemetry; steps that are let pass are none."""
+    run = clean()
+    run.sample("wall_step_ns", [-200e6], start=20.0)
+    (finding,) = [f for f in run.evaluate().findings if f.code == "V13"]
+    assert (finding.level, finding.seen) == ("invalid", "the wall clock was set 1 times, by up to 200 ms")
+    run.ask = replace(run.ask, thresholds=Thresholds.model_validate({"v13_clock_steps": 1}))
+    assert "V13" not in found(run)
+
+
+@pytest.mark.parametrize(("steps", "level"), [(0, None), (3, "invalid")])
+def test_v13_stamps_that_cannot_be_true(clean: Clean, steps: int, level: str | None) -> None:
+    """Reads whose kernel stamp lies in the future or far back."""
+    run = clean()
+    run.sample("clock_steps", np.minimum(np.arange(60), steps))
+    assert found(run).get("V13") == level
+
+
 # V18: arrivals as planned.
 
 
@@ -541,6 +576,25 @@ def test_an_invalid_run_says_so_in_full(clean: Clean) -> None:
     line = verdict(run.evaluate().findings)[1]
     assert line.startswith("INVALID: V01 send lag p99 31 ms > 25 ms (5 % of the 500 ms TTFT limit): ")
     assert "--workers 6" in line
+
+
+@pytest.mark.parametrize(
+    ("workers", "cores", "advice"),
+    [
+        (1, None, "--workers 2 "),
+        (3, None, "--workers 6 "),
+        (1, 8.0, "--workers 2 "),
+        (3, 4.0, "--workers 4 "),
+        (4, 4.0, "no core is free"),
+        (1, 1.0, "no core is free"),
+    ],
+)
+def test_more_workers_are_advised_where_a_core_is_free(workers: int, cores: float | None, advice: str) -> None:
+    """Twice as many, as far as cores go; where all are in use another host."""
+    said = more_workers(Ask(workers=workers, cores=cores))
+    assert advice in said
+    assert "another host" in said
+    assert ("--workers " + str(workers * 2) in said) <= (cores is None or workers * 2 <= cores)
 
 
 def test_thresholds_are_settings_that_survive_run_json() -> None:
