@@ -13,8 +13,8 @@ from slobench.metrics.columns import BoolArray, IntArray
 from slobench.metrics.summary import Estimate
 from slobench.metrics.window import BATCHES
 from slobench.stats.effective import design_effect
-from slobench.stats.intervals import exact_binomial, expit, logit
-from slobench.stats.jackknife import Grouped, jackknife_t
+from slobench.stats.intervals import exact_binomial, expit, logit, student_interval
+from slobench.stats.jackknife import Grouped, standard_error
 from slobench.stats.quantiles import FloatArray, rank
 
 LONG_IN_E2E = 30.0  # a window this many mean E2E long is nearly independent of the next
@@ -64,17 +64,18 @@ def share(good: BoolArray, counted: BoolArray, windows: Windows, risk: FloatArra
     if rare:
         low, high = exact_binomial(value * n_eff, n_eff)
     else:
-        low, high = _logit_interval(hits, sizes, n, _widening(own, effect))
+        low, high = _logit_interval(hits, sizes, effect or 1.0)
     return Estimate(value, min(low, value), max(high, value), n, n_eff, effect, ", ".join(notes))
 
 
-def _logit_interval(
-    hits: NDArray[np.integer], sizes: NDArray[np.integer], n: int, widening: float
-) -> tuple[float, float]:
-    clip = 1 / (2 * n)
-    without = (hits.sum() - hits) / (n - sizes)
-    scale = np.array([logit(p) for p in np.clip(without, clip, 1 - clip)])
-    low, high = jackknife_t(logit(float(np.clip(hits.sum() / n, clip, 1 - clip))), scale, widening=widening)
+def _logit_interval(hits: NDArray[np.integer], sizes: NDArray[np.integer], effect: float) -> tuple[float, float]:
+    n = int(sizes.sum())
+    p = int(hits.sum()) / n
+    without = np.clip((hits.sum() - hits) / (n - sizes), 1 / (2 * n), 1 - 1 / (2 * n))
+    # on this scale n / effect independent requests have the variance 1 / (n p (1 - p) / effect)
+    least = math.sqrt(effect / (n * p * (1 - p)))
+    error = max(standard_error(np.array([logit(x) for x in without])), least)
+    low, high = student_interval(logit(p), error, len(sizes) - 1)
     return expit(low), expit(high)
 
 
@@ -180,7 +181,8 @@ def _on_scale(value: float, without: FloatArray, widening: float = 1.0) -> tuple
     if not np.all(np.isfinite(without)):
         return None, None  # a window decides between a latency and a failure
     to, back = _scale_of(min(value, float(without.min())))
-    low, high = jackknife_t(to(value), np.array([to(x) for x in without]), widening=widening)
+    error = widening * standard_error(np.array([to(x) for x in without]))
+    low, high = student_interval(to(value), error, len(without) - 1)
     return min(back(low), value), max(back(high), value)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from slobench.stats.intervals import student_quantile
+from slobench.stats.intervals import student_interval
 from slobench.stats.quantiles import FloatArray
 
 
@@ -29,6 +29,4 @@ def batch_means_interval(series: FloatArray, batches: int = 10, level: float = 0
     """
     means = batch_means(series, batches)
     error = float(means.std(ddof=1)) / math.sqrt(batches)
-    half = student_quantile(batches - 1, (1 + level) / 2) * error
-    middle = float(means.mean())
-    return middle - half, middle + half
+    return student_interval(float(means.mean()), error, batches - 1, level)

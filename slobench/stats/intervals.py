@@ -29,6 +29,12 @@ def student_quantile(dof: float, p: float) -> float:
     return float(stdtrit(dof, p))
 
 
+def student_interval(estimate: float, error: float, dof: float, level: float = 0.95) -> tuple[float, float]:
+    """Interval estimate ± t_dof * error, for a standard error that has `dof` degrees of freedom."""
+    half = student_quantile(dof, (1 + level) / 2) * error
+    return estimate - half, estimate + half
+
+
 def logit(p: float) -> float:
     """Log odds of p in (0, 1)."""
     return math.log(p / (1 - p))

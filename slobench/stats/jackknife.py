@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from slobench.stats.intervals import student_quantile
+from slobench.stats.intervals import student_interval
 from slobench.stats.quantiles import FloatArray, rank
 
 IntArray = NDArray[np.int64]
@@ -73,13 +73,10 @@ def standard_error(without_each: FloatArray) -> float:
     return float(np.sqrt((k - 1) / k * np.sum(spread**2)))
 
 
-def jackknife_t(
-    estimate: float, without_each: FloatArray, level: float = 0.95, *, widening: float = 1.0
-) -> tuple[float, float]:
-    """Interval estimate ± t_{K-1} * standard error * widening, on the scale that both arguments are on.
+def jackknife_t(estimate: float, without_each: FloatArray, level: float = 0.95) -> tuple[float, float]:
+    """Interval estimate ± t_{K-1} * standard error, on the scale that both arguments are on.
 
     Covers its level where the groups are nearly independent and the scale makes the estimate
     nearly normal (log for latencies, logit for shares): hence the caller's transformation.
     """
-    half = widening * student_quantile(len(without_each) - 1, (1 + level) / 2) * standard_error(without_each)
-    return estimate - half, estimate + half
+    return student_interval(estimate, standard_error(without_each), len(without_each) - 1, level)

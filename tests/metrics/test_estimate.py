@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from scipy.special import bdtr
 
-from slobench.metrics.estimate import QUANTILES, Windows, latency_table, share, split
+from slobench.metrics.estimate import QUANTILES, Windows, _nearer, latency_table, share, split
+from slobench.stats.effective import design_effect
+from slobench.stats.jackknife import Grouped, jackknife_t
 
 N, COUNT = 3000, 10
 
@@ -173,3 +175,49 @@ def test_intervals_of_attainment_cover_dependent_requests(miss: float) -> None:
         assert seen.high is not None
         covered += seen.low <= 1 - miss <= seen.high
     assert bdtr(covered, runs, 0.88) > 0.001, covered / runs
+
+
+def clustered() -> tuple[np.ndarray, float]:
+    """Values whose slowest hundredth is spread evenly and whose next hundredth is all in one window; its design effect."""
+    rng = np.random.default_rng(9)
+    values = rng.uniform(1, 2, N)
+    values[:: N // 30] = rng.uniform(4, 5, 30)
+    values[1:31] = rng.uniform(3, 4, 30)
+    beyond = np.bincount(windows().of[values > np.quantile(values, 0.98, method="inverted_cdf")], minlength=COUNT)
+    effect = design_effect(beyond, np.full(COUNT, N // COUNT))
+    assert effect is not None
+    assert effect > 5
+    return values, effect
+
+
+def test_a_quantile_is_worth_no_more_than_a_less_extreme_one() -> None:
+    """p99 takes the design effect of p98 where that is larger, and its interval is wider by the root of the ratio."""
+    values, effect = clustered()
+    p99 = latency_table(values, windows(), {"p99": 0.99})["p99"]
+    assert p99.design_effect == pytest.approx(effect)
+    grouped = Grouped.sort(values, windows().of, COUNT)
+    own = design_effect(grouped.above(grouped.quantile(0.99)), grouped.sizes)
+    low, high = jackknife_t(math.log(grouped.quantile(0.99)), np.log(grouped.quantile_without_each(0.99)))
+    assert own is not None
+    assert p99.high is not None
+    assert p99.low is not None
+    assert math.log(p99.high / p99.low) == pytest.approx((high - low) * math.sqrt(effect / own))
+
+
+def test_misses_are_worth_no_more_than_those_that_came_close() -> None:
+    """One per cent missed, evenly; as many came close, in one window: attainment takes the design effect of both."""
+    values, effect = clustered()
+    limit = float(np.quantile(values, 0.99, method="inverted_cdf"))
+    every = np.ones(N, dtype=np.bool_)
+    alone = share(values <= limit, every, windows())
+    seen = share(values <= limit, every, windows(), values / limit)
+    assert seen.design_effect == pytest.approx(effect)
+    assert (alone.design_effect or math.inf) < effect
+    assert (seen.low or 0) < (alone.low or 0)
+    assert (seen.high or 0) > (alone.high or 0)
+
+
+def test_low_quantiles_look_to_the_middle_too() -> None:
+    """Twice as many values lie beyond the nearer quantile, on the same side, and the median is the last."""
+    pairs = [(0.99, 0.98), (0.9, 0.8), (0.6, 0.5), (0.5, 0.5), (0.3, 0.5), (0.01, 0.02)]
+    assert [(q, pytest.approx(_nearer(q))) for q, _ in pairs] == pairs
