@@ -104,7 +104,6 @@ def open_stream(ask: StreamAsk) -> LiveStream:
         run["clock"] = {"monotonic_ns": anchor.monotonic_ns, "wall_ns": anchor.wall_ns, "start_ns": epoch_ns}
         write_run_json(spool, run)
         stack.pop_all()
-    ask.asked.offering = True
     return LiveStream(ask, pool, running, epoch_ns, run)
 
 

@@ -50,7 +50,7 @@ class Bodies:
         self._ready: dict[int, bytes] = {}
         self._ready_bytes = 0
         self._taken = bytearray(len(plan))
-        self._working = False
+        self._began = self._working = False
         self._exhausted = False
         self.next_send_ns: Callable[[], int] = lambda: NEVER
 
@@ -63,7 +63,7 @@ class Bodies:
         self._taken = (self._taken[forgotten:] + bytes(len(plan)))[: len(plan)]
         self._next = min(max(self._next - forgotten, 0), len(plan))
         self._exhausted = False
-        if not self._working and self._ready_bytes < _READY_BYTES // 2:
+        if self._began and not self._working and self._ready_bytes < _READY_BYTES // 2:
             self.work_ahead()
 
     def take(self, row: int) -> bytes:
@@ -83,7 +83,7 @@ class Bodies:
 
     def work_ahead(self) -> None:
         """Go on making bodies from the event loop until the bound is reached."""
-        self._working = True
+        self._began = self._working = True
         asyncio.get_running_loop().call_soon(self._slice)
 
     def _slice(self) -> None:

@@ -93,6 +93,7 @@ class MockServer:
     """Serves until the block ends. `seen` grows by a request; read it once the requests have ended."""
 
     answer: Answer
+    gap_s: Callable[[Seen, int], float] | None = None  # before token k, after the first byte; None: all in one write
     seen: list[Seen] = field(default_factory=list)
     in_flight: int = 0
     most_in_flight: int = 0
@@ -171,7 +172,9 @@ class MockServer:
             with suppress(asyncio.CancelledError, ConnectionError):
                 await gone
         seen.replied_ns = time.monotonic_ns()
-        if status == 200:
+        if status == 200 and self.gap_s is not None:
+            await _reply_slowly(writer, asked["max_tokens"], lambda k: self.gap_s(seen, k))  # type: ignore[misc]
+        elif status == 200:
             _reply(writer, status, "text/event-stream", stream(asked["max_tokens"]))
         elif status:
             _reply(writer, status, "application/json", b'{"error": {"message": "out of order"}}')
@@ -181,6 +184,17 @@ class MockServer:
 def _reply(writer: asyncio.StreamWriter, status: int, kind: str, body: bytes) -> None:
     head = f"HTTP/1.1 {status} x\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n"
     writer.write(head.encode() + body)
+
+
+async def _reply_slowly(writer: asyncio.StreamWriter, n: int, gap_s: Callable[[int], float]) -> None:
+    """A streamed completion, token by token."""
+    pieces = [piece + b"\n\n" for piece in stream(n).split(b"\n\n")[:-1]]
+    head = f"HTTP/1.1 200 x\r\ncontent-type: text/event-stream\r\ncontent-length: {sum(map(len, pieces))}\r\n\r\n"
+    writer.write(head.encode())
+    for k, piece in enumerate(pieces):
+        if k < n:
+            await asyncio.sleep(gap_s(k))
+        writer.write(piece)
 
 
 def stream(n: int) -> bytes:

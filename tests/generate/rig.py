@@ -191,7 +191,7 @@ class Simulation:
         self.load: OpenLoop | ClosedLoop = (
             ClosedLoop(self.sender, self.clock, EPOCH_NS, made.think_ns)
             if made.closed
-            else OpenLoop(self.sender, self.clock, EPOCH_NS)
+            else OpenLoop(self.sender, self.clock, EPOCH_NS, grows=made.grows)
         )
         self.sender.after_end = self.load.after_end
         self.load.pacer = self.pacer
