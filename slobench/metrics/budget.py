@@ -80,6 +80,7 @@ def budget(
         at_s=tuple(float(x) for x in ends),
         burn=tuple(None if math.isnan(x) else float(x) for x in curve),
         pairs=tuple(_pairs(held)),
+        note="" if len(ends) else f"insufficient: {_too_short(held, window.length_s) or _too_few(window.length_s)}",
     )
 
 
@@ -100,7 +101,7 @@ def _pairs(held: _Misses) -> Iterator[BurnPair]:
         why = _too_short(held, short_s)
         both = np.empty(0) if why else np.minimum(held.burn(long_s, held.at_s), held.burn(short_s, held.at_s))
         if not why and np.all(np.isnan(both)):
-            why = f"fewer than {LEAST_REQUESTS} requests in {format_s(short_s)}"
+            why = _too_few(short_s)
         if why:
             yield BurnPair(factor, long_s, short_s, None, None, None, f"insufficient: {why}")
             continue
@@ -113,3 +114,7 @@ def _too_short(held: _Misses, short_s: float) -> str:
     if short_s >= held.least_s:
         return ""
     return f"{format_s(short_s)} is less than 30 mean E2E ({format_s(held.least_s)})"
+
+
+def _too_few(width_s: float) -> str:
+    return f"fewer than {LEAST_REQUESTS} requests in {format_s(width_s)}"

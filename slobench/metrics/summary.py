@@ -78,7 +78,7 @@ class ErrorBudget:
 
     target: share that must not miss. misses: how many did; allowed: how many might. used: misses/allowed, which is
     the burn rate over the whole window: 1 spends the budget exactly. burn: the rate over the last `width_s` at each
-    of `at_s`, None where that holds too few requests.
+    of `at_s`, None where that holds too few requests; empty where no part of the window is long enough (`note`).
     """
 
     objective: str
@@ -90,6 +90,7 @@ class ErrorBudget:
     at_s: tuple[float, ...] = ()
     burn: tuple[float | None, ...] = ()
     pairs: tuple[BurnPair, ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

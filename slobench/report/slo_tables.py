@@ -205,6 +205,7 @@ def _budget_notes(budgets: Mapping[str, ErrorBudget], *, brief: bool) -> Iterato
     if widths:
         yield f"fastest: highest burn rate over any {' or '.join(sorted(widths))} of it"
     yield from (f"{name}: {budget.used.note}" for name, budget in budgets.items() if not budget.pairs)
+    yield from dict.fromkeys(f"burn over time {budget.note}" for budget in budgets.values() if budget.note)
     if not brief:
         pairs = (pair for budget in budgets.values() for pair in budget.pairs)
         yield from dict.fromkeys(f"above {_factor(pair)}: {pair.note}" for pair in pairs if pair.note)
