@@ -18,6 +18,8 @@ class Clock(Protocol):
 class MonotonicClock:
     """CLOCK_MONOTONIC, shared by all processes of one host."""
 
+    epoch_ns = 0
+
     def now_ns(self) -> int:
         """Return the time in ns since the host's own zero."""
         return time.monotonic_ns()

@@ -6,6 +6,7 @@ Knows nothing of pools, timeouts or schedules; every method returns at once.
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import ssl
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import httptools
 
 from slobench.generate.exchange import Exchange
+from slobench.generate.plain import PlainReader, Ready
 from slobench.generate.stamps import Receiver
 from slobench.generate.tls import TlsCodec
 from slobench.records.schema import NULL
@@ -29,9 +31,10 @@ class Connection:
     """
 
     __slots__ = (
-        "_body_until_close", "_complete", "_content_type", "_keep_alive", "_out", "_parser", "_previous_ns",
-        "_receiver", "_request", "_tcp_up", "_tls", "address", "connecting", "decode_queued", "exchange", "failure",
-        "fd", "last_read_ns", "pending", "served", "session", "sock", "wants_write",
+        "_body_until_close", "_chunked", "_complete", "_content_type", "_in_chunk", "_keep_alive", "_line_ended",
+        "_out", "_parser", "_previous_ns", "_receiver", "_request", "_tcp_up", "_tls", "address", "connecting",
+        "decode_queued", "exchange", "failure", "fd", "is_plain", "last_read_ns", "pending", "served", "session",
+        "sock", "wants_write",
     )  # fmt: skip
 
     def __init__(self, address: Address, receiver: Receiver, tls: TlsCodec | None) -> None:
@@ -49,6 +52,7 @@ class Connection:
         self.served = 0  # exchanges begun on this connection
         self.pending: list[tuple[bytes, int, int]] = []
         self.decode_queued = False
+        self.is_plain = False  # its reads are taken by a PlainReader
         self.failure = ""
         self.last_read_ns = NULL
         self._request: bytes | None = None
@@ -72,6 +76,7 @@ class Connection:
         self._previous_ns = NULL
         self._parser: Any = httptools.HttpResponseParser(self)
         self._complete = self._keep_alive = False
+        self._chunked = self._in_chunk = self._line_ended = False
         self._body_until_close = True
         self._content_type = ""
         self._request = request
@@ -176,7 +181,47 @@ class Connection:
             exchange.headers_ns = t_ns
         exchange.reply.stamp(t_ns, lag_ns, self._previous_ns)
         self._previous_ns = t_ns
+        self._line_ended = data.endswith(b"\r\n")
         return Ended.COMPLETE if self._complete else None
+
+    def begin_plain(self, reader: PlainReader) -> None:
+        """Leave its reads to the reader, where the reply stands between two events and two chunks."""
+        exchange = self.exchange
+        if (
+            exchange is None
+            or self.pending
+            or self.wants_write
+            or self._complete
+            or self._tls is not None
+            or self.failure
+        ):
+            return
+        # A chunk's head that is cut ends in no line end, and a whole one has been told by on_chunk_header.
+        between = self._line_ended and not self._in_chunk if self._chunked else self._body_until_close
+        shape = exchange.reply.plain_shape
+        if between and shape is not None and exchange.reply.http_status != NULL:
+            reader.begin(self.sock, exchange.index, shape, self._chunked, exchange.reply.sink)
+            self.is_plain = True
+
+    def end_plain(self, reader: PlainReader) -> None:
+        """Take its reads back, and count what was taken of them."""
+        taken, exchange = reader.end(self.fd), self.exchange
+        self.is_plain = False
+        if exchange is None or not taken.reads:
+            return
+        exchange.reads += taken.reads
+        exchange.receive_lag_max_ns = max(exchange.receive_lag_max_ns, taken.lag_max_ns)
+        exchange.reply.add_plain(taken.events, taken.tokens, taken.last_ns)
+        self.last_read_ns = self._previous_ns = taken.last_ns
+
+    def hand_up(self, ready: Ready) -> int:
+        """Put a read that the reader could not take where `receive` puts its own; return its bytes."""
+        data = ready.data or b""
+        if ready.errno:
+            self.failure = f"read: {os.strerror(ready.errno)}"
+        self.last_read_ns = ready.t_ns
+        self.pending.append((data, ready.t_ns, ready.lag_ns))
+        return len(data)
 
     # httptools calls these from feed_data.
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -192,6 +237,14 @@ class Connection:
         status = self._parser.get_status_code()
         if status >= 200 and self.exchange is not None and not self._complete:
             self.exchange.reply.on_headers(status, self._content_type)
+
+    def on_chunk_header(self) -> None:
+        """The line that begins a chunk is whole."""
+        self._chunked = self._in_chunk = True
+
+    def on_chunk_complete(self) -> None:
+        """A chunk is whole, the line end behind it too."""
+        self._in_chunk = False
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body, chunk framing removed."""

@@ -1,4 +1,4 @@
-"""Timeouts of many exchanges on one timer that sleeps until the earliest of those still open."""
+"""When exchanges time out; the timeouts of many on one timer that sleeps until the earliest of those still open."""
 
 from __future__ import annotations
 
@@ -6,9 +6,41 @@ import asyncio
 import heapq
 from collections.abc import Callable
 
+from slobench.generate.exchange import Exchange
+from slobench.names import Outcome
 from slobench.pacer import NEVER
+from slobench.records.schema import NULL
+from slobench.wire.endpoint import Endpoint
 
 _LEAST_NS = 20_000_000  # between two looks: each wake-up costs 0.1 ms of CPU
+
+
+class Timeouts:
+    """The timeouts that an endpoint asks for. Times in ns on the run's clock."""
+
+    __slots__ = ("_endpoint",)
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+
+    def first(self, exchange: Exchange, last_read_ns: int) -> tuple[int, Outcome]:
+        """The next time at which this exchange times out, and as what. last_read_ns: NULL where nothing was read."""
+        endpoint, reply, started = self._endpoint, exchange.reply, exchange.started_ns
+        found = (started + endpoint.total_timeout_ns, Outcome.TIMEOUT_TOTAL)
+        if endpoint.connect_timeout_ns is not None and exchange.sent_ns == NULL:
+            found = min(found, (started + endpoint.connect_timeout_ns, Outcome.TIMEOUT_CONNECT))
+        if endpoint.first_token_timeout_ns is not None and endpoint.stream and reply.first_token_ns == NULL:
+            found = min(found, (started + endpoint.first_token_timeout_ns, Outcome.TIMEOUT_FIRST_TOKEN))
+        if endpoint.idle_timeout_ns is not None and exchange.sent_ns != NULL:
+            idle_since = exchange.sent_ns if last_read_ns == NULL else last_read_ns
+            found = min(found, (idle_since + endpoint.idle_timeout_ns, Outcome.TIMEOUT_IDLE))
+        return found
+
+    def next_look(self, exchange: Exchange, last_read_ns: int, now_ns: int) -> int:
+        """When to judge it: idleness begins to count with the send, at any time, so at least that often."""
+        deadline_ns, _ = self.first(exchange, last_read_ns)
+        idle_ns = self._endpoint.idle_timeout_ns
+        return deadline_ns if idle_ns is None else min(deadline_ns, now_ns + idle_ns)
 
 
 class Deadlines:

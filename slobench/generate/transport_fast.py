@@ -11,17 +11,18 @@ from urllib.parse import urlsplit
 from slobench.clock import Clock
 from slobench.errors import UsageError
 from slobench.generate.connection import Address, Connection
-from slobench.generate.deadlines import Deadlines
+from slobench.generate.deadlines import Deadlines, Timeouts
 from slobench.generate.exchange import Exchange, OnEnd, ReadCounters
+from slobench.generate.plain import READABLE, PythonPlainReader
 from slobench.generate.stamps import Receiver
 from slobench.generate.tls import TlsCodec, tls_context
+from slobench.generate.watch import Watch
 from slobench.names import Outcome
 from slobench.pacer import NEVER
 from slobench.records.schema import NULL
 from slobench.wire.endpoint import Endpoint, request_head
 from slobench.wire.outcome import Ended
 
-_READABLE = select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP
 _FAILED = select.EPOLLERR
 _EVENTS_PER_PASS = 64  # so that a burst of replies cannot hold up a send
 _SLICE_NS = 500_000
@@ -37,22 +38,32 @@ class FastTransport:
 
     One callback then serves up to 64 ready sockets: the loop's own cost per ready socket is paid once.
     Times are `clock`'s; `next_send_ns` is set by the loop that sends.
+    patient: nothing waits for what is read (an open loop): see Watch.
     """
 
     def __init__(
-        self, endpoint: Endpoint, clock: Clock, on_end: OnEnd, request_id: str, counters: ReadCounters
+        self,
+        endpoint: Endpoint,
+        clock: Clock,
+        on_end: OnEnd,
+        request_id: str,
+        counters: ReadCounters,
+        *,
+        patient: bool = False,
     ) -> None:
         self.next_send_ns = NEVER
         self._endpoint = endpoint
         self._now_ns = clock.now_ns
         self._on_end = on_end
         self._receiver = Receiver(clock, counters)
+        self._clock, self._counters = clock, counters
         parts = urlsplit(endpoint.url)
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
         extra = b"connection: close\r\n" if endpoint.connection == "per-request" else b""
         self._head = request_head(endpoint) + extra + f"x-request-id: {request_id}-".encode()
         self._tls = tls_context(endpoint)
+        self._timeouts = Timeouts(endpoint)
         self._addresses: list[Address] = []
         self._by_fd: dict[int, Connection] = {}
         self._by_index: dict[int, Connection] = {}
@@ -61,6 +72,7 @@ class FastTransport:
         self._decode_queue: deque[Connection] = deque()
         self._backlog_bytes = 0
         self._slice_planned = False
+        self._patient = patient and self._receiver.kernel
 
     async def open(self) -> None:
         """Resolve the host once and start watching. Raises UsageError where the name is unknown."""
@@ -70,13 +82,14 @@ class FastTransport:
         except OSError as error:
             raise UsageError(f"cannot resolve {self._host!r}: {error.strerror or error}") from None
         self._addresses = [(family, address) for family, _, _, _, address in found]
-        self._epoll = select.epoll()
-        self._loop.add_reader(self._epoll.fileno(), self._on_ready)
+        self._watch = Watch(self._serve, self._now_ns, patient=self._patient)
+        self._epoll = self._watch.epoll
+        self._plain = PythonPlainReader(self._epoll, self._clock, self._counters)
         self._deadlines = Deadlines(self._now_ns, self._by_index.__contains__, self._judge)
 
     def start(self, exchange: Exchange) -> None:
         """Begin to send; the exchange's end is reported from the event loop."""
-        self._deadlines.watch(exchange.index, self._look_at(self._deadline(exchange, None)[0], exchange.started_ns))
+        self._deadlines.watch(exchange.index, self._timeouts.next_look(exchange, NULL, exchange.started_ns))
         connection = self._take_idle(exchange.session)
         exchange.connection_new = connection is None
         if connection is None:
@@ -89,6 +102,8 @@ class FastTransport:
         connection = self._by_index.get(exchange.index)
         if connection is None or connection.exchange is not exchange:
             return
+        if connection.is_plain:
+            connection.end_plain(self._plain)
         while connection.pending and connection.exchange is exchange:
             self._decode_one(connection)
         current = self._by_index.get(exchange.index)  # another one, where what was decoded led to a reconnect
@@ -104,8 +119,7 @@ class FastTransport:
         for connection in list(self._by_fd.values()):
             self._drop(connection)
         self._deadlines.close()
-        self._loop.remove_reader(self._epoll.fileno())
-        self._epoll.close()
+        self._watch.close()
 
     # Connections
 
@@ -127,7 +141,8 @@ class FastTransport:
             failure = connection.connect()
             if not failure:
                 self._by_fd[connection.fd] = connection
-                self._epoll.register(connection.fd, _READABLE | select.EPOLLOUT)
+                self._epoll.register(connection.fd, READABLE | select.EPOLLOUT)
+                self._watch.hurry(connection.fd)
                 self._begin(connection, exchange)
                 return
             connection.close()
@@ -151,7 +166,11 @@ class FastTransport:
             return
         waits = connection.wants_write
         if waits != was_waiting:
-            self._epoll.modify(connection.fd, _READABLE | (select.EPOLLOUT if waits else 0))
+            self._epoll.modify(connection.fd, READABLE | (select.EPOLLOUT if waits else 0))
+        if waits or connection.connecting:
+            self._watch.hurry(connection.fd)
+        elif was_waiting:
+            self._watch.calm(connection.fd)
 
     def _broken(self, connection: Connection, failure: str, *, connecting: bool) -> None:
         exchange = connection.exchange
@@ -169,6 +188,7 @@ class FastTransport:
             connection.failure = connection.failure or failure
             connection.pending.append((b"", self._now_ns(), 0))
             self._queue_decode(connection)
+            self._decode_soon()
 
     def _forget(self, connection: Connection) -> None:
         if connection.exchange is not None:
@@ -178,6 +198,9 @@ class FastTransport:
     def _drop(self, connection: Connection) -> None:
         if self._by_fd.pop(connection.fd, None) is None:
             return
+        if connection.is_plain:
+            connection.end_plain(self._plain)
+        self._watch.calm(connection.fd)
         self._epoll.unregister(connection.fd)
         if connection in self._idle:
             self._idle.remove(connection)
@@ -198,26 +221,37 @@ class FastTransport:
 
     # Reading and decoding
 
-    def _on_ready(self) -> None:
+    def _serve(self) -> int:
         by_fd = self._by_fd
-        for fd, events in self._epoll.poll(0, _EVENTS_PER_PASS):
-            connection = by_fd.get(fd)
+        for ready in self._plain.poll(_EVENTS_PER_PASS):
+            connection, events = by_fd.get(ready.fd), ready.events
             if connection is None:
                 continue
             if connection.exchange is None:
                 self._drop(connection)  # closed by the server while idle, or bytes that nobody asked for
                 continue
-            if events & _READABLE and not (connection.connecting and events & _FAILED):
-                self._backlog_bytes += connection.receive()
+            if events & READABLE and not (connection.connecting and events & _FAILED):
+                if connection.is_plain:
+                    connection.end_plain(self._plain)
+                    self._backlog_bytes += connection.hand_up(ready)
+                else:
+                    self._backlog_bytes += connection.receive()
                 if not connection.decode_queued and connection.pending:
                     self._queue_decode(connection)
             if connection.wants_write or connection.connecting:
                 self._advance(connection)
+        if self._decode_queue and not self._slice_planned:
+            self._slice_planned = True
+            self._decode_slice()
+        return self._plain.ready
 
     def _queue_decode(self, connection: Connection) -> None:
+        """Decode what is pending: when the sockets that are ready were read, or soon."""
         if not connection.decode_queued:
             connection.decode_queued = True
             self._decode_queue.append(connection)
+
+    def _decode_soon(self) -> None:
         if not self._slice_planned:
             self._slice_planned = True
             self._loop.call_soon(self._decode_slice)
@@ -251,6 +285,8 @@ class FastTransport:
         self._backlog_bytes -= len(read[0])
         ended = connection.decode(*read)
         if ended is None:
+            if not connection.pending:
+                connection.begin_plain(self._plain)
             return
         if ended in (Ended.CLOSED, Ended.RESET) and self._reconnect(connection, exchange):
             return
@@ -290,35 +326,19 @@ class FastTransport:
         exchange.outcome, exchange.error, exchange.end_ns = outcome, error[:_ERROR_CHARS], end_ns
         self._on_end(exchange)
 
-    def _deadline(self, exchange: Exchange, connection: Connection | None) -> tuple[int, Outcome]:
-        """The next time at which this exchange times out, and as what."""
-        endpoint, reply, started = self._endpoint, exchange.reply, exchange.started_ns
-        found = (started + endpoint.total_timeout_ns, Outcome.TIMEOUT_TOTAL)
-        if endpoint.connect_timeout_ns is not None and exchange.sent_ns == NULL:
-            found = min(found, (started + endpoint.connect_timeout_ns, Outcome.TIMEOUT_CONNECT))
-        if endpoint.first_token_timeout_ns is not None and endpoint.stream and reply.first_token_ns == NULL:
-            found = min(found, (started + endpoint.first_token_timeout_ns, Outcome.TIMEOUT_FIRST_TOKEN))
-        if endpoint.idle_timeout_ns is not None and exchange.sent_ns != NULL:
-            last = NULL if connection is None else connection.last_read_ns
-            idle_since = exchange.sent_ns if last == NULL else last
-            found = min(found, (idle_since + endpoint.idle_timeout_ns, Outcome.TIMEOUT_IDLE))
-        return found
-
-    def _look_at(self, deadline_ns: int, now_ns: int) -> int:
-        """When to judge: idleness begins to count with the send, at any time, so at least that often."""
-        idle_ns = self._endpoint.idle_timeout_ns
-        return deadline_ns if idle_ns is None else min(deadline_ns, now_ns + idle_ns)
-
     def _judge(self, index: int) -> int | None:
         """End the exchange where it has timed out, else say when to look again."""
         connection, now_ns = self._by_index[index], self._now_ns()
         exchange = connection.exchange
         if exchange is None:
             return None
+        if connection.is_plain:
+            connection.end_plain(self._plain)
+            connection.begin_plain(self._plain)
         if connection.pending:
             return now_ns + 1  # decode what came before judging
-        deadline, outcome = self._deadline(exchange, connection)
-        if deadline > now_ns:
-            return self._look_at(deadline, now_ns)
+        deadline_ns, outcome = self._timeouts.first(exchange, connection.last_read_ns)
+        if deadline_ns > now_ns:
+            return self._timeouts.next_look(exchange, connection.last_read_ns, now_ns)
         self.abort(exchange, outcome)
         return None

@@ -54,22 +54,27 @@ class Starts:
         return Rows(taken)
 
 
-class Chunks:
-    """Token-bearing events."""
+CHUNK_ROW = struct.Struct("=qqqqbqb")
+"""A row of SPOOL_CHUNKS as it lies in `Chunks.packed`."""
 
-    __slots__ = ("_pack", "_packed")
+
+class Chunks:
+    """Token-bearing events. packed: their rows, the same object for good, so that others may append to it too."""
+
+    __slots__ = ("_pack", "packed")
 
     def __init__(self) -> None:
-        self._pack = struct.Struct("=qqqqbqb").pack
-        self._packed = bytearray()
+        self._pack = CHUNK_ROW.pack
+        self.packed = bytearray()
 
     def add(self, index: int, t_ns: int, tokens: int, nbytes: int, channel: int, lag_ns: int, coalesced: int) -> None:
         """Note one event; `tokens` is NULL where unknown, `channel` a position in names.CHANNELS."""
-        self._packed += self._pack(index, t_ns, tokens, nbytes, channel, lag_ns, coalesced)
+        self.packed += self._pack(index, t_ns, tokens, nbytes, channel, lag_ns, coalesced)
 
     def take(self) -> Rows:
         """Return the rows so far and begin anew."""
-        taken, self._packed = self._packed, bytearray()
+        taken = self.packed[:]
+        self.packed.clear()
         return Rows(taken)
 
 

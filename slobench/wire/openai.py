@@ -45,13 +45,17 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What stays the same from one plain event of a stream to the next: all but its text and token ids."""
+    """What stays the same from one plain event of a stream to the next: all but its text and token ids.
+
+    No byte of it is a line end: on the wire each such event is one line.
+    """
 
     prefix: bytes
     suffix: bytes
     varying: Callable[[bytes, int, int], re.Match[bytes] | None]
-    """Matches what stands between them (text never empty); group 1: the token ids, where `has_ids`."""
-    has_ids: bool
+    """Matches what stands between them (text never empty); group 1: the token ids, where there are any."""
+    between: bytes | None
+    """What stands between the text and the ids; None where there are none."""
     channel: int
 
 
@@ -100,13 +104,15 @@ def parse_event(data: bytes) -> Event:
     )
 
 
-def _shape(data: bytes, match: re.Match[bytes], channel: int) -> Shape:
+def _shape(data: bytes, match: re.Match[bytes], channel: int) -> Shape | None:
+    if b"\n" in data:  # of several lines; a line end inside a text is no match
+        return None
     start, text_stop = match.span("delta" if match["text"] is None else "text")
     if match["ids"] is None:
-        return Shape(data[:start], data[text_stop:], _plain, has_ids=False, channel=channel)
+        return Shape(data[:start], data[text_stop:], _plain, between=None, channel=channel)
     ids_start, stop = match.span("ids")
-    varying = _plain_then_ids(data[text_stop:ids_start])
-    return Shape(data[:start], data[stop:], varying, has_ids=True, channel=channel)
+    between = data[text_stop:ids_start]
+    return Shape(data[:start], data[stop:], _plain_then_ids(between), between, channel)
 
 
 @lru_cache(maxsize=64)

@@ -31,6 +31,11 @@ _USAGE, _CHUNKS = (list(TokensSource).index(source) for source in (TokensSource.
 class ChunkSink(Protocol):
     """Where token events go."""
 
+    @property
+    def packed(self) -> bytearray | None:
+        """Where rows may be appended as they lie in memory (records.buffers.CHUNK_ROW); None: `add` must see each."""
+        ...
+
     def add(
         self,
         index: int,
@@ -61,7 +66,8 @@ class Reply:
         "_first_due", "_held", "_malformed", "_opening", "_per_event_usage", "_raw_prefix", "_raw_start", "_raw_suffix",
         "_raw_tail", "_read_ns", "_reasoning_seen", "_shape", "_whole", "cached_tokens", "chunks", "done", "due_tokens",
         "finish_reason", "first_chunk_tokens", "first_output_ns", "first_token_error_ns", "first_token_ns",
-        "http_status", "index", "input_tokens", "last_token_ns", "output_tokens", "reasoning_tokens", "tokens_source",
+        "http_status", "index", "input_tokens", "last_token_ns", "output_tokens", "reasoning_tokens", "sink",
+        "tokens_source",
     )  # fmt: skip
 
     def __init__(
@@ -85,6 +91,7 @@ class Reply:
         self.http_status = NULL
         self.done = False
         self._api = api
+        self.sink = chunks
         self._add = chunks.add
         self._whole = not stream
         self._held: list[tuple[int, int, int, bool]] = []  # (tokens, bytes, channel, visible) since the last stamp
@@ -171,6 +178,22 @@ class Reply:
             self._add(self.index, t_ns, tokens, nbytes, channel, lag_ns, False)
         held.clear()
 
+    @property
+    def plain_shape(self) -> Shape | None:
+        """The form of its last event, where it stands between two events and more of that form can be counted apart."""
+        shape = self._shape
+        if self._raw_prefix is None or shape is None or (self._first_due and shape.channel in {CONTENT, TOOL}):
+            return None
+        return shape
+
+    def add_plain(self, events: int, tokens: int, t_ns: int) -> None:
+        """Count token events of `plain_shape` that are in the sink already, the last one received at `t_ns`."""
+        self.chunks += events
+        self.last_token_ns = t_ns
+        if self._shape is not None and self._shape.between is not None:
+            self._counted += events
+            self._counted_tokens += tokens
+
     def finish(self, ended: Ended) -> tuple[Outcome, str]:
         """Settle the counts; return the outcome and its explanation ("" for ok, else ≤ 500 characters)."""
         if self._whole:
@@ -222,7 +245,7 @@ class Reply:
 
     def _take_plain(self, shape: Shape, match: re.Match[bytes], nbytes: int) -> None:
         """Take an event that differs from the last one of its shape in its text and ids only."""
-        if shape.has_ids:
+        if shape.between is not None:
             tokens = match[1].count(b",") + 1
             self._counted += 1
             self._counted_tokens += tokens
