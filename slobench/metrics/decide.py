@@ -8,6 +8,7 @@ batches, and a beta-binomial mixture at the effective number of requests.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,8 +22,9 @@ from slobench.stats.sequential import betting_sequence, mixture_interval
 Decision = Literal["met", "missed"]
 
 BATCH_OF_E2E = 10.0  # mean E2E in a batch: at the knee batches of 3 exclude the truth four times too often
-STEP_PER_BATCH = 3  # times per batch at which the mixture is looked at
+STEP_PER_BATCH = 3  # steps in a batch; the mixture is looked at after whole steps
 FIRST_STEP = 10
+GROWTH = 1.05  # from one look of the mixture to the next: all of them together cost as much as a few dozen of the last
 GROUPS = (5, 10)
 RISKY = (0.8, 0.9)
 DISCOUNT = 1.59  # (t_9 / z)^2 at 99 %: the design effect is an estimate from ten windows
@@ -34,7 +36,7 @@ class Series:
     """The requests that an objective is about, in the order of their scheduled times.
 
     good: which of them met it. risk: how close each came to missing it (value/limit, +inf for a failure).
-    steady: how many at the start belong to the warm-up: they may show that the objective is missed, never that it is
+    warming: how many at the start belong to the warm-up: they may show that the objective is missed, never that it is
     met, for an empty server is faster than it will be.
     """
 
@@ -74,18 +76,26 @@ def _follow(series: Series, bound: float, batch: int, alpha: float) -> Standing:
     outcomes = series.good[: batches * batch].reshape(batches, batch).mean(axis=1)
     betting = betting_sequence(outcomes, alpha / 2)
     step = max(batch // STEP_PER_BATCH, 1)
+    mixed = set(_ends(step, n))
     low, high = 0.0, 1.0
-    ends = sorted({*range(batch, batches * batch + 1, batch), *range(FIRST_STEP * step, n + 1, step)})
-    for end in ends:
+    for end in sorted({*range(batch, n + 1, batch), *mixed}):
         if end % batch == 0:
             low, high = max(low, float(betting.low[end // batch - 1])), min(high, float(betting.high[end // batch - 1]))
-        if end >= FIRST_STEP * step and end % step == 0:
+        if end in mixed:
             below, above = _mixture(series, end, step, bound, alpha / 2)
             low, high = max(low, below), min(high, above)
         decided: Decision | None = "met" if low >= bound else "missed" if high < bound else None
         if decided:
             return Standing(float(series.good[:end].mean()), low, high, end, end // batch, decided, end)
     return Standing(float(series.good.mean()) if n else None, low if n else None, high if n else None, n, batches)
+
+
+def _ends(step: int, n: int) -> Iterator[int]:
+    """After how many requests the mixture is looked at: multiples of `step`, ever further apart."""
+    k = FIRST_STEP
+    while k * step <= n:
+        yield k * step
+        k = max(k + 1, round(k * GROWTH))
 
 
 def _mixture(series: Series, end: int, step: int, bound: float, alpha: float) -> tuple[float, float]:
