@@ -257,7 +257,9 @@ SUMMARY_JSON = {
     "slo": (
         "By class, and `all`: `attainment`, `low`, `high`, `met` (null without an objective), `n`, `n_eff`, "
         "`design_effect`, `population`, `good`, `not_judged`, `left_out`, `vacuous`, `attainment_admitted`, "
-        "`marginal` (by clause), `binding`, `goodput_rps`, `good_tokens_per_s`, `objectives`."
+        "`marginal` (by clause), `binding`, `goodput_rps`, `good_tokens_per_s`, `goodput` (both with intervals), "
+        "`objectives`, `budgets` (each objective's error budget: `target`, `misses`, `allowed`, `used`, `over_time`, "
+        "`pairs`)."
     ),
     "latency": (
         "By metric and statistic (`mean`, `min`, `p1`, `p50`, `p90`, `p95`, `p99`, `p99.9`, `max`): `value`, `low`, "

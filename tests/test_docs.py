@@ -17,7 +17,7 @@ import yaml
 from slobench import names
 from slobench.config.flags import RunFlags, workload_from_flags
 from slobench.config.load import load_target, load_workload
-from slobench.config.presets import expand
+from slobench.config.presets import expand, load_preset
 from slobench.config.slo import parse_slo
 from slobench.metrics import validity
 from slobench.metrics.ask import Thresholds
@@ -186,17 +186,21 @@ def test_examples_can_be_read(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_yaml_examples_are_valid(page: Path, tmp_path: Path) -> None:
-    """Each whole workload or target in a YAML block is read without an error."""
+    """Each whole workload, target, SLO preset or list of clauses in a YAML block is read without an error."""
     for kind, block in FENCE.findall(page.read_text()):
         if kind != "yaml":
             continue
         found = yaml.safe_load(block)
         path = tmp_path / "example.yaml"
         path.write_text(block)
-        if "kind" in found:
+        if found.get("kind") == "slo":
+            load_preset(str(path))
+        elif "kind" in found:
             load_target(str(path))
         elif "classes" in found:
             load_workload(str(path))
+        elif "slo" in found:
+            parse_slo(expand(found["slo"]).clauses)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
