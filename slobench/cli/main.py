@@ -13,9 +13,11 @@ from slobench.errors import SlobenchError
 
 _COMMANDS = {
     "run": "Offer one workload once; report, files, verdict.",
+    "capacity": "The highest load that still meets the SLO, as an interval.",
     "report": "Every report of a run again, from its files.",
     "plan": "The plan of a workload: digest, rates, lengths, sharing.",
     "serve": "Start a target and leave it running.",
+    "selftest": "This machine's own limits: rate, tokens/s, streams, error of TTFT.",
     "doctor": "Is this machine, target, config ready; what to fix.",
 }
 _CONFIG = "Resolved settings and their origin; JSON Schema."

@@ -196,7 +196,7 @@ def perform(trial: Trial, *, quiet: bool) -> None:
     from slobench.report.live import LiveView
 
     interrupts = Interrupts()
-    with _interruptible(interrupts), LiveView(quiet=quiet) as view:
+    with interruptible(interrupts), LiveView(quiet=quiet) as view:
         for event in run_trial(trial, interrupts):
             if not isinstance(event, Finished):
                 view.show(event)
@@ -247,7 +247,9 @@ def perform_repeats(trial: Trial, repeats: int, *, as_json: bool, quiet: bool) -
 
 
 @contextmanager
-def _interruptible(interrupts: Interrupts) -> Iterator[None]:
+def interruptible(interrupts: Interrupts) -> Iterator[None]:
+    """Count SIGINT and SIGTERM instead of ending at once, as long as something is being offered."""
+
     def on_interrupt(number: int, frame: FrameType | None) -> None:
         del number, frame
         interrupts.count += 1

@@ -106,11 +106,16 @@ _VLLM_TALK = {**_SIM_TALK, "return_token_ids": True, "cache_salt": True}
 BaseUrl = Annotated[str, Field(pattern=r"^https?://"), AfterValidator(_base_url)]
 
 
+Gpus = Annotated[int, Field(ge=1)] | None
+
+
 class SimTarget(Model):
     """The embedded simulated engine, started on a free local port."""
 
     kind: Literal["sim"]
     about: str = ""
+    gpus: Gpus = None
+    """GPUs behind the target; null: not known, and nothing is given per GPU."""
     engine: Engine = Engine()
     port: Annotated[int, Field(ge=0, le=65535)] = 0
     """0: a free one."""
@@ -144,6 +149,8 @@ class RemoteTarget(Model):
 
     kind: Literal["remote"]
     about: str = ""
+    gpus: Gpus = None
+    """GPUs behind the target; null: not known, and nothing is given per GPU."""
     url: BaseUrl
     """scheme://host[:port][/prefix]; a /v1 at its end is left out."""
     talk: Talk = Talk()
@@ -154,6 +161,8 @@ class VllmTarget(Model):
 
     kind: Literal["vllm"]
     about: str = ""
+    gpus: Gpus = None
+    """GPUs behind the target; null: not known, and nothing is given per GPU."""
     env: str | None = None
     """Folder of the environment that vLLM is installed in (its bin/vllm is run); null: vllm on PATH."""
     serve: str
@@ -175,6 +184,8 @@ class CommandTarget(Model):
 
     kind: Literal["command"]
     about: str = ""
+    gpus: Gpus = None
+    """GPUs behind the target; null: not known, and nothing is given per GPU."""
     argv: Annotated[tuple[str, ...], Field(min_length=1)]
     """`{port}` is replaced by the port."""
     environ: dict[str, str] = Field(default_factory=dict)

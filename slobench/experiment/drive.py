@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from slobench.experiment.events import Event
-from slobench.experiment.search import Drain, End, History, Offer, Reason, Settings, cost, decide, refined_by
+from slobench.experiment.search import Drain, End, Offer, decide, refined_by
+from slobench.experiment.search_state import History, Reason, Settings, cost
 from slobench.experiment.stream import Probe, Probed, Stream
 
 
@@ -26,10 +27,19 @@ class Ended:
     reason: Reason
 
 
-def drive(settings: Settings, stream: Stream, history: History) -> Iterator[Event | Advanced | Ended]:
-    """Search on a stream from a history on; the last event is Ended."""
+def drive(
+    settings: Settings, stream: Stream, history: History, stopped: Callable[[], bool] = lambda: False
+) -> Iterator[Event | Advanced | Ended]:
+    """Search on a stream from a history on; the last event is Ended.
+
+    `stopped`: whether the user wants it to end; what is in flight is then waited for.
+    """
     before = history
     while True:
+        if stopped():
+            yield from stream.drain()
+            yield Ended(_note(settings, _spent(history, before, stream), stream.finished()), "interrupted")
+            return
         move = decide(settings, history)
         if isinstance(move, End):
             yield Ended(history, move.reason)
@@ -41,7 +51,7 @@ def drive(settings: Settings, stream: Stream, history: History) -> Iterator[Even
         elif isinstance(move, Offer):
             history = replace(history, issued=(*history.issued, move.probe))
             yield Advanced(history, move.probe)
-            for event in _offer(settings, stream, history, move.probe):
+            for event in _offer(settings, stream, history, stopped):
                 if isinstance(event, History):
                     if event.done != history.done:
                         yield Advanced(event, move.probe)
@@ -52,20 +62,22 @@ def drive(settings: Settings, stream: Stream, history: History) -> Iterator[Even
             history = _spent(history, before, stream)
 
 
-def _offer(settings: Settings, stream: Stream, history: History, probe: Probe) -> Iterator[Event | History]:
-    """Offer a probe; where what has ended meanwhile is enough, give up the rest of it."""
+def _offer(
+    settings: Settings, stream: Stream, history: History, stopped: Callable[[], bool]
+) -> Iterator[Event | History]:
+    """Offer the probe issued last; where what has ended meanwhile is enough, give up the rest of it."""
+    probe = history.issued[-1]
     events = stream.step(probe)
     for event in events:
         yield event
         ended = stream.finished()
-        if not ended:
-            continue
         history = _note(settings, history, ended)
-        if probe.purpose == "refine" and history.refined is not None:
+        if stopped() or (probe.purpose == "refine" and history.refined is not None):
             events.close()  # type: ignore[attr-defined]  # a generator
             yield replace(history, given_up=(*history.given_up, probe.number))
             return
-        yield history
+        if ended:
+            yield history
     yield _note(settings, history, stream.finished())
 
 

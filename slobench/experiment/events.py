@@ -39,4 +39,38 @@ class Notice:
     text: str
 
 
-Event = Step | Progress | Notice
+@dataclass(frozen=True, slots=True)
+class SeenProbe:
+    """A probe of a capacity search that has ended."""
+
+    number: int
+    purpose: str
+    rate: float
+    n: int
+    attainment: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Searching:
+    """Where a capacity search stands; loads in requests/s, or users where `unit` says so. None = not known yet.
+
+    curve: (load, attainment, low, high) of the fit with its 95 % band. left_s: time until it ends, by estimate.
+    """
+
+    phase: str  # bracket | refine | certify
+    now: SeenProbe | None  # attainment None: on its way
+    probes: tuple[SeenProbe, ...]
+    target: float
+    unit: str  # requests/s | users
+    bracket: tuple[float | None, float | None]
+    root: float | None
+    low: float | None
+    high: float | None
+    precision: float
+    curve: tuple[tuple[float, float, float, float], ...]
+    requests: int
+    elapsed_s: float
+    left_s: float | None
+
+
+Event = Step | Progress | Notice | Searching

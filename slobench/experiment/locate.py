@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from slobench.experiment.criteria import Criterion
 from slobench.experiment.stream import Probed
-from slobench.stats.intervals import logit
+from slobench.stats.intervals import logit, student_quantile
 from slobench.stats.isotonic import falling, last_above
 from slobench.stats.logit import LogitFit, Prior, crossing, fit_logit
 from slobench.stats.quantiles import FloatArray
@@ -19,7 +19,7 @@ from slobench.stats.quantiles import FloatArray
 NEAR = 0.2  # probes within ±20 % of the root enter the fit: further off the log odds are no line
 _REACH = 0.1  # how far the root may lie outside what was probed
 _ROUNDS = 4
-_SPREAD = 2.0  # standard errors between the line and the isotonic curve that are chance
+_CHANCE = 0.05  # of calling a falling curve no line, over all its levels (2 standard errors at a single one)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,13 @@ def _is_monotone(fit: LogitFit, x: FloatArray, good: FloatArray, n: FloatArray) 
     """Whether the falling fit nowhere leaves the line by more than chance."""
     loads, fitted, behind = _blocks(x, good, n)
     line = np.array([fit.share(each) for each in loads.tolist()])
-    return bool(np.all(np.abs(fitted - line) <= _SPREAD * np.sqrt(fit.phi * line * (1 - line) / behind)))
+    spread = _errors(fit, len(np.unique(fitted)))
+    return bool(np.all(np.abs(fitted - line) <= spread * np.sqrt(fit.phi * line * (1 - line) / behind)))
+
+
+def _errors(fit: LogitFit, levels: int) -> float:
+    """How many standard errors are chance where so many levels are looked at (Bonferroni)."""
+    return student_quantile(fit.dof, 1 - _CHANCE / 2 / levels)
 
 
 def _isotonic(
@@ -113,7 +119,7 @@ def _isotonic(
     root = last_above(loads, fitted, criterion.target)
     if root is None:
         return None
-    error = _SPREAD * np.sqrt(fit.phi * criterion.target * (1 - criterion.target) / behind)
+    error = _errors(fit, 1) * np.sqrt(fit.phi * criterion.target * (1 - criterion.target) / behind)
     above = np.flatnonzero(fitted - error >= criterion.target)
     below = np.flatnonzero(fitted + error < criterion.target)
     low = float(loads[above[-1]]) if len(above) else -math.inf

@@ -8,19 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
-
-import numpy as np
 
 from slobench.experiment.certificate import certificate_size, certified
-from slobench.experiment.criteria import Criterion
 from slobench.experiment.locate import Located, binding_of, locate
+from slobench.experiment.search_state import History, Reason, Settings, cost
 from slobench.experiment.steady import piles_up
 from slobench.experiment.stream import Probe, Probed, Purpose, futile
 
 BRACKET_N, BRACKET_SETTLE_S = 300, 20.0
 BRACKET_RATIO = 1.3
-PROBE_N = 1500  # requests of a refining probe at a precision of 3 %
 SETTLE_S, SETTLE_E2E = 10.0, 4.0  # after a step of load: at least so long, and so many mean E2E
 WARM_P99 = 2.0  # p99 E2E of load before the first probe that counts
 STEP_LEAST, STEP_MOST = 0.025, 0.06
@@ -29,71 +25,6 @@ FLOOR_N = 10
 LONE = 0.2  # requests in flight on average below which a request is practically alone
 RETRY = 0.95
 _SPOILED = 3  # probes that the client spoiled before the search gives up
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """The most that a search may offer; None = no such bound."""
-
-    requests: int | None = None
-    seconds: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What is looked for, and how."""
-
-    criteria: tuple[Criterion, ...]
-    start_rate: float
-    precision: float = 0.03  # 95 % half-width of ln of the root
-    max_probes: int = 24  # refining ones
-    max_rate: float = 1e5
-    seed: int = 0
-    vr: bool = True
-    whole: bool = False  # the load is a number of users
-    warmup_s: float = 0.0  # shortest warm-up asked for
-    budget: Budget = Budget()
-
-    @property
-    def probe_n(self) -> int:
-        """Requests of a refining probe: n grows with the square of the precision."""
-        return int(np.clip(round(PROBE_N * (0.03 / self.precision) ** 2), 200, PROBE_N))
-
-    def target(self) -> float | None:
-        """Return the attainment of all requests below which a probe is given up."""
-        return next((each.target for each in self.criteria if each.name == "total"), None)
-
-
-Reason = Literal[
-    "precise", "probes", "budget", "hopeless", "not reached", "unstable", "instrument", "certified", "uncertified"
-]
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """What has been done: `issued` in this session, `done` in this and earlier ones, and what it took so far."""
-
-    issued: tuple[Probe, ...] = ()
-    done: tuple[Probed, ...] = ()
-    given_up: tuple[int, ...] = ()  # numbers of probes that were stopped because the search was over
-    refined: Reason | None = None  # why refining ended, once it has
-    requests: int = 0
-    seconds: float = 0.0
-
-    def of(self, purpose: Purpose) -> tuple[Probed, ...]:
-        """Finished probes of one purpose."""
-        return tuple(each for each in self.done if each.probe.purpose == purpose)
-
-    @property
-    def waiting(self) -> bool:
-        """Whether a probe has been offered whose outcome is not there."""
-        known = {each.probe.number for each in self.done} | set(self.given_up)
-        return any(probe.number not in known for probe in self.issued)
-
-    @property
-    def next_number(self) -> int:
-        """The number of the next probe."""
-        return 1 + max([-1, *(p.number for p in self.issued), *(d.probe.number for d in self.done)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +227,7 @@ def _certify_move(settings: Settings, history: History) -> Move:
         return End("uncertified")
     rate = certificate_rate(settings, history)
     if rate is None:
-        return End(history.refined or "unstable")
+        return End(history.refined or "unclear")
     wanted = certificate_size(settings.precision, rate, _mean_e2e_s(history))
     for n in (wanted, round(0.3 * wanted)):  # 10,000 recommended, 3,000 at least
         probe = _probe(settings, history, "certify", rate * RETRY ** len(tried), n, _warm_s(settings, history))
@@ -330,11 +261,6 @@ def _probe(settings: Settings, history: History, purpose: Purpose, rate: float, 
         vr=settings.vr and purpose in {"bracket", "refine"},
         target=settings.target() if purpose == "bracket" else None,
     )
-
-
-def cost(probe: Probe) -> tuple[int, float]:
-    """Requests and seconds that a probe takes to offer."""
-    return probe.n + round(probe.rate * probe.settle_s), probe.settle_s + probe.n / probe.rate
 
 
 def _affordable(settings: Settings, history: History, probe: Probe) -> bool:

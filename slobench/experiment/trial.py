@@ -38,7 +38,8 @@ __all__ = ["Finished", "Interrupts", "Trial", "default_folder", "prepare_folder"
 
 
 _OURS = ("run.json", "plan.parquet", "requests.parquet", "chunks.parquet", "telemetry.parquet", "server.log",
-         "report.html", "report.md", "server-requests.csv", "spool", "repeats.json")  # fmt: skip
+         "report.html", "report.md", "server-requests.csv", "spool", "repeats.json",
+         "capacity.json", "capacity.md", "capacity.html")  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -158,7 +159,8 @@ def prepare_folder(folder: Path, *, force: bool) -> None:
                 f"{folder} is not empty\n  expected  another --out, or --force to replace the run that is in it"
             )
         repeats = [path.name for path in folder.glob("repeat-*") if path.is_dir()]
-        for name in (*_OURS, *repeats):
+        probes = [path.name for pattern in ("probe-*", "requests-*.parquet") for path in folder.glob(pattern)]
+        for name in (*_OURS, *repeats, *probes):
             path = folder / name
             if path.is_dir():
                 shutil.rmtree(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +24,7 @@ _PARTS = 40  # of a probe, between which the caller has its turn
 
 
 @dataclass(slots=True)
-class _Sent:
+class Sent:
     """Everything offered so far, one entry a request; -1 = not there yet."""
 
     class_code: list[int] = field(default_factory=list)
@@ -36,6 +35,7 @@ class _Sent:
     last_ns: list[int] = field(default_factory=list)
     first_step: list[int] = field(default_factory=list)
     last_step: list[int] = field(default_factory=list)
+    probe: list[int] = field(default_factory=list)
     in_flight: list[int] = field(default_factory=list)  # found by each arrival
 
     def take(self, low: int, high: int) -> Rows:
@@ -74,8 +74,9 @@ class VirtualEngine:
     def __init__(self, spec: Engine, workload: Workload, seed: int, *, each_token: bool) -> None:
         self.core = EngineCore(spec, seed)
         self.clock = StepClock()
-        self.sent = _Sent()
+        self.sent = Sent()
         self.now_ns = 0
+        self.probe = -1  # whose requests arrive
         self._each_token = each_token
         self._open: dict[int, int] = {}
         blocks = [each.shared_prefix_tokens // spec.block_tokens for each in workload.classes.values()]
@@ -90,6 +91,7 @@ class VirtualEngine:
         sent.scheduled_ns.append(due_ns)
         sent.input_tokens.append(input_tokens)
         sent.output_tokens.append(output_tokens)
+        sent.probe.append(self.probe)
         sent.in_flight.append(len(self.core.running) + self.core.waiting)
         for column in (sent.first_ns, sent.last_ns, sent.first_step, sent.last_step):
             column.append(-1)
@@ -128,8 +130,17 @@ class VirtualEngine:
 class VirtualStream:
     """An open loop on the engine in virtual time."""
 
-    def __init__(self, spec: Engine, workload: Workload, slo: Slo, counted: Sequence[Counted], seed: int) -> None:
-        self._workload = workload
+    def __init__(
+        self,
+        spec: Engine,
+        workload: Workload,
+        slo: Slo,
+        counted: Sequence[Counted],
+        seed: int,
+        store: Path | None = None,
+    ) -> None:
+        """Begin empty. store: where `close` writes every request, as parquet."""
+        self._workload, self._store = workload, store
         self._engine = VirtualEngine(spec, workload, seed, each_token=needs_tokens(counted, slo))
         self._judge = Judge(slo, tuple(workload.classes), tuple(counted), self._engine.clock)
         self._next = Start()
@@ -141,12 +152,12 @@ class VirtualStream:
             self._workload,
             rate=probe.rate,
             n=probe.n,
-            settle=math.ceil(probe.rate * probe.settle_s),
+            settle=round(probe.rate * probe.settle_s),
             seed=probe.seed,
             vr=probe.vr,
             start=Start(),  # so that the digest says nothing of when it is offered
         )
-        began = self._next
+        began, self._engine.probe = self._next, probe.number
         self._engine.fits(segment.plan)
         low = len(self._engine.sent.scheduled_ns) + segment.settle
         pending = _Pending(probe, segment.plan.digest, low, low + probe.n)
@@ -182,11 +193,9 @@ class VirtualStream:
         return self._engine.now_ns / 1e9
 
     def close(self) -> None:
-        """Nothing is held."""
-
-    def save(self, path: Path) -> None:
-        """Write every request offered so far as parquet."""
-        save_requests(self._engine.sent, tuple(self._workload.classes), path)
+        """Write what was offered, where that was asked."""
+        if self._store is not None:
+            save_requests([self._engine.sent], tuple(self._workload.classes), self._store)
 
     def _serve(self, segment: Segment, first: int, end: int, began_ns: int) -> None:
         """Let rows arrive and time pass until the last of them has."""
@@ -286,16 +295,16 @@ def virtual_progress(elapsed_s: float, sent: int, in_flight: int) -> Progress:
     )
 
 
-def save_requests(sent: _Sent, class_names: tuple[str, ...], path: Path) -> None:
-    """Write what was offered in virtual time: one row a request, times in ns on the stream's clock, null = not yet."""
+def save_requests(parts: Sequence[Sent], class_names: tuple[str, ...], path: Path) -> None:
+    """Write what was offered in virtual time: one row a request, times in ns on its probe's clock, null = not yet."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = {"index": pa.array(range(len(sent.scheduled_ns)), pa.int64())}
-    columns["class"] = pa.array([class_names[code] for code in sent.class_code], pa.string())
-    for name in ("scheduled_ns", "first_ns", "last_ns", "input_tokens", "output_tokens"):
-        values = getattr(sent, name)
-        columns[name.replace("first_ns", "first_token_ns").replace("last_ns", "last_token_ns")] = pa.array(
-            [None if value < 0 else value for value in values], pa.int64()
-        )
+    names = {"probe": "probe", "scheduled_ns": "scheduled_ns", "first_ns": "first_token_ns", "last_ns": "last_token_ns"}
+    names |= {name: name for name in ("input_tokens", "output_tokens")}
+    columns = {
+        column: pa.array([None if v < 0 else v for part in parts for v in getattr(part, field)], pa.int64())
+        for field, column in names.items()
+    }
+    columns["class"] = pa.array([class_names[code] for part in parts for code in part.class_code], pa.string())
     pq.write_table(pa.table(columns), path)

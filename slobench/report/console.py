@@ -71,7 +71,7 @@ def _draw(view: RunView, console: Console) -> None:
         class_latency_table(view),
     )
     for table in filter(None, tables):
-        _print_table(table, console)
+        print_table(table, console)
     _print_load(view, console)
     errors = error_table(view, most=MOST_ERRORS)
     if errors:
@@ -159,7 +159,13 @@ def _notes(notes: Sequence[str], console: Console) -> None:
         console.print(Padding(Text(note, "dim"), (0, 0, 0, 2)))
 
 
-def _print_table(table: Table, console: Console) -> None:
+def print_facts(facts: Iterable[tuple[str, str]], console: Console) -> None:
+    """Print names and values in two columns."""
+    console.print(_facts(facts))
+
+
+def print_table(table: Table, console: Console) -> None:
+    """Print a table under its title, with its notes."""
     _title(table.title, console)
     console.print(Padding(_grid(table, console), (0, 0, 0, 2)))
     _notes(table.notes, console)

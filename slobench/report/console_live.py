@@ -11,8 +11,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table as Grid
 from rich.text import Text
 
-from slobench.experiment.events import Progress, Step
+from slobench.experiment.events import Progress, Searching, Step
 from slobench.report import words
+from slobench.report.console_search import search_picture
 
 EVERY_S = 0.5
 
@@ -25,6 +26,7 @@ class Redrawn:
         self._live = Live(console=self._console, auto_refresh=False, transient=True, redirect_stdout=False)
         self._step = ""
         self._progress: Progress | None = None
+        self._search: Searching | None = None
         self._drawn_s = 0.0
 
     def start(self) -> None:
@@ -39,16 +41,24 @@ class Redrawn:
         """Print a line that stays, above the view."""
         self._console.print(Text(text, "yellow"))
 
-    def update(self, event: Step | Progress) -> None:
+    def update(self, event: Step | Progress | Searching) -> None:
         """Take in an event; draws unless it has just drawn."""
         if isinstance(event, Step):
             self._step = words.clean(event.text)
+        elif isinstance(event, Searching):
+            self._search = event
         else:
             self._progress = event
         now_s = time.monotonic()
         if isinstance(event, Step) or now_s - self._drawn_s >= EVERY_S:
             self._drawn_s = now_s
-            self._live.update(picture(self._step, self._progress, self._console.width), refresh=True)
+            self._live.update(self._picture(), refresh=True)
+
+    def _picture(self) -> RenderableType:
+        width = self._console.width
+        if self._search is not None:
+            return search_picture(self._search, self._progress, width)
+        return picture(self._step, self._progress, width)
 
 
 def picture(step: str, progress: Progress | None, width: int) -> RenderableType:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from slobench.experiment.events import Event, Notice, Progress, Step
+from slobench.experiment.events import Event, Notice, Progress, Searching, Step
 from slobench.report import words
 from slobench.report.console_live import Redrawn, sent_text
 
@@ -29,6 +29,7 @@ class LiveView:
         self._quiet = quiet
         self._clock_s = clock_s
         self._last_line_s = -PLAIN_EVERY_S
+        self._last_probe: int | None = None
         self._drawn = Redrawn(self._stream) if self._stream.isatty() and not quiet else None
 
     def __enter__(self) -> LiveView:
@@ -56,6 +57,10 @@ class LiveView:
             self._drawn.update(event)
         elif isinstance(event, Step):
             self._line(words.clean(event.text))
+        elif isinstance(event, Searching):
+            if event.now is not None and event.now.number != self._last_probe:
+                self._last_probe = event.now.number
+                self._line(search_line(event))
         elif self._clock_s() - self._last_line_s >= PLAIN_EVERY_S:
             self._last_line_s = self._clock_s()
             self._line(line(event))
@@ -90,6 +95,24 @@ def line(progress: Progress) -> str:
     if progress.errors:
         parts.append(f"errors {progress.errors:,}")
     return " · ".join(parts)
+
+
+def search_line(search: Searching) -> str:
+    """A probe that begins: `refine 20.5 requests/s, 1,500 requests · so far 20.3 [19.5, 21.1] · about 4 min left`."""
+    now = search.now
+    begun = "" if now is None else f"{now.purpose} {words.three(now.rate)} {search.unit}, {now.n:,} requests"
+    parts = [begun, f"{search.requests:,} requests so far"]
+    if search.root is not None and search.low is not None and search.high is not None:
+        parts.append(f"estimate {words.three(search.root)} [{words.three(search.low)}, {words.three(search.high)}]")
+    elif search.bracket != (None, None):
+        parts.append("between {} and {}".format(*("?" if b is None else words.three(b) for b in search.bracket)))
+    if search.left_s is not None:
+        parts.append(f"about {_about(search.left_s)} left")
+    return " · ".join(part for part in parts if part)
+
+
+def _about(seconds: float) -> str:
+    return f"{max(1.0, seconds):.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def clock(progress: Progress) -> str:

@@ -124,6 +124,12 @@ class Plot:
             first, last = points[0].split()[0], points[-1].split()[0]
             self._marks.append(f'<path class="area {tone}" d="M{first} {floor}L{"L".join(points)}L{last} {floor}Z"/>')
 
+    def band(self, xs: Floats, lows: Floats, highs: Floats, tone: str) -> None:
+        """Draw the area between two curves."""
+        there = [f"{x:.1f} {y:.1f}" for x, y in zip(self._px(xs), self._py(highs), strict=True)]
+        back = [f"{x:.1f} {y:.1f}" for x, y in zip(self._px(xs), self._py(lows), strict=True)]
+        self._marks.append(f'<path class="band {tone}" d="M{"L".join([*there, *reversed(back)])}Z"/>')
+
     def steps(self, edges: Floats, ys: Floats, tone: str) -> None:
         """One level per bin."""
         self.line(np.repeat(edges, 2)[1:-1], np.repeat(ys, 2), tone)

@@ -1,0 +1,247 @@
+"""`slobench capacity`: the highest load that still meets the SLO, as an interval."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from slobench.experiment.capacity import CapacityAsk, SearchEnded
+    from slobench.experiment.search_state import Settings
+
+_LOAD, _SERVER, _SEARCH, _RUN = "Load", "Server", "Search", "Run"
+
+
+def command(
+    workload: Annotated[
+        str | None, typer.Argument(help="A name under workloads/, or a YAML file; none: from flags.")
+    ] = None,
+    target: Annotated[
+        str, typer.Option(help="A name under targets/, a YAML file, or a URL.", rich_help_panel=_SERVER)
+    ] = "sim",
+    model: Annotated[str | None, typer.Option(help="Model name in requests.", rich_help_panel=_SERVER)] = None,
+    api: Annotated[str | None, typer.Option(help="completions or chat.", rich_help_panel=_SERVER)] = None,
+    arrivals: Annotated[str | None, typer.Option(help="poisson, constant, gamma:cv=2.", rich_help_panel=_LOAD)] = None,
+    input_tokens: Annotated[
+        str | None,
+        typer.Option(help="512, uniform:low=8,high=64, lognormal:mean=512,sigma=0.9 …", rich_help_panel=_LOAD),
+    ] = None,
+    output_tokens: Annotated[str | None, typer.Option(help="Like --input-tokens.", rich_help_panel=_LOAD)] = None,
+    warmup: Annotated[str | None, typer.Option(help="Shortest warm-up, e.g. 10s.", rich_help_panel=_LOAD)] = None,
+    slo: Annotated[
+        list[str] | None,
+        typer.Option(help="e.g. 'ttft<500ms', 'tpot<50ms', 'attainment>=99%'; repeatable.", rich_help_panel=_LOAD),
+    ] = None,
+    goodput: Annotated[
+        list[str] | None, typer.Option(help="vLLM's spelling of limits: ttft:500 tpot:50 (ms).", rich_help_panel=_LOAD)
+    ] = None,
+    concurrency: Annotated[
+        bool, typer.Option(help="Search over the users of a closed loop: max_users.", rich_help_panel=_SEARCH)
+    ] = False,
+    target_attainment: Annotated[
+        str | None,
+        typer.Option(help="Share of good requests to keep; default: the SLO's, else 99%.", rich_help_panel=_SEARCH),
+    ] = None,
+    per_class: Annotated[
+        bool, typer.Option(help="Every class must keep the target, not only all together.", rich_help_panel=_SEARCH)
+    ] = False,
+    precision: Annotated[
+        str, typer.Option(help="Half-width of the 95 % interval that ends the search.", rich_help_panel=_SEARCH)
+    ] = "3%",
+    start_rate: Annotated[
+        float | None,
+        typer.Option(
+            help="First load to try; default: the workload's own, 1 request/s from flags, 8 users.",
+            rich_help_panel=_SEARCH,
+        ),
+    ] = None,
+    max_rate: Annotated[
+        float, typer.Option(help="Highest load to try, requests/s or users.", rich_help_panel=_SEARCH)
+    ] = 10_000,
+    max_probes: Annotated[
+        int, typer.Option(min=4, max=1000, help="Most refining probes.", rich_help_panel=_SEARCH)
+    ] = 24,
+    budget: Annotated[
+        str | None,
+        typer.Option(help="The most to spend: a time, 12m, or requests, 20000.", rich_help_panel=_SEARCH),
+    ] = None,
+    virtual: Annotated[
+        bool, typer.Option(help="Run a sim target's engine in virtual time, in seconds.", rich_help_panel=_SEARCH)
+    ] = False,
+    vr: Annotated[
+        bool,
+        typer.Option("--vr/--no-vr", help="Variance reduction in the probes of the search.", rich_help_panel=_SEARCH),
+    ] = True,
+    seed: Annotated[int, typer.Option(help="Root seed; every probe has a child of it.", rich_help_panel=_SEARCH)] = 0,
+    timeout: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="120s (total), or connect=5s, first_token=, idle=, total=; repeatable.", rich_help_panel=_SERVER
+        ),
+    ] = None,
+    header: Annotated[
+        list[str] | None, typer.Option(help="'Name: value', repeatable; never stored.", rich_help_panel=_SERVER)
+    ] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option(help="Environment variable that holds the API key.", rich_help_panel=_SERVER)
+    ] = None,
+    ignore_eos: Annotated[
+        bool | None,
+        typer.Option(
+            "--ignore-eos/--no-ignore-eos", help="Force the reply's length, and demand it.", rich_help_panel=_SERVER
+        ),
+    ] = None,
+    insecure: Annotated[bool, typer.Option(help="Do not verify TLS certificates.", rich_help_panel=_SERVER)] = False,
+    ca_bundle: Annotated[
+        str | None, typer.Option(help="PEM file of trusted certificates.", rich_help_panel=_SERVER)
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, max=256, help="Generator processes; default: the free cores.", rich_help_panel=_RUN),
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Override any setting: path=value; repeatable.", rich_help_panel=_RUN),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Exactly this folder; default: a new one in results/.", rich_help_panel=_RUN)
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Replace what is in --out.", rich_help_panel=_RUN)] = False,
+    resume: Annotated[
+        bool, typer.Option(help="Go on with the search in --out; its probes are used again.", rich_help_panel=_RUN)
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=_RUN)] = False,
+    quiet: Annotated[bool, typer.Option(help="No progress, and only the result line.", rich_help_panel=_RUN)] = False,
+) -> None:
+    """Find the highest load at which the SLO still holds, with an interval, and certify a load below it."""
+    from slobench.cli.run import load_both
+    from slobench.config.flags import RunFlags
+    from slobench.config.search_flags import parse_budget, parse_share
+    from slobench.config.talk_flags import TalkFlags
+    from slobench.errors import UsageError
+    from slobench.experiment.capacity import Wanted, ask_for
+    from slobench.experiment.search_state import Budget, Settings
+    from slobench.experiment.setup import Trial
+    from slobench.experiment.trial import default_folder
+
+    if resume and out is None:
+        raise UsageError("--resume goes on with a search\n  expected  --out DIR, its folder")
+    rate: str | float | None = start_rate
+    if concurrency:
+        rate = "inf"
+    elif workload is None and start_rate is None:
+        rate = 1.0
+    loads = RunFlags(
+        arrivals=arrivals,
+        rate=rate,
+        concurrency=1 if concurrency else None,
+        requests=None if workload else 1,
+        warmup=warmup,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        slo=tuple(slo or ()),
+        goodput=tuple(goodput or ()),
+    )
+    talks = TalkFlags(
+        model=model,
+        api=api,
+        api_key_env=api_key_env,
+        ignore_eos=ignore_eos,
+        insecure=insecure,
+        ca_bundle=ca_bundle,
+        headers=tuple(header or ()),
+        timeouts=tuple(timeout or ()),
+    )
+    offered, server = load_both(workload, loads, target, talks, sets or [])
+    trial = Trial(
+        workload=offered.value,
+        target=server.value,
+        folder=out or default_folder(offered.value, server.value),
+        seed=seed,
+        workers=workers,
+        force=force,
+        notes=server.notes,
+    )
+    wanted = Wanted(
+        target=None if target_attainment is None else parse_share(target_attainment, "--target-attainment", most=1.0),
+        per_class=per_class,
+        virtual=virtual,
+        users=concurrency,
+        resume=resume,
+    )
+    settings = Settings(
+        criteria=(),
+        start_rate=start_rate or (8.0 if concurrency else offered.value.offered_rate()),
+        precision=parse_share(precision, "--precision", most=0.5),
+        max_probes=max_probes,
+        max_rate=max_rate,
+        seed=seed,
+        vr=vr,
+        budget=Budget(*parse_budget(budget)) if budget else Budget(),
+    )
+    _refuse_start(settings)
+    ended = perform(ask_for(trial, wanted, settings), quiet=quiet)
+    raise typer.Exit(show(ended, as_json=as_json, quiet=quiet))
+
+
+def _refuse_start(settings: Settings) -> None:
+    from slobench.errors import UsageError
+
+    if not 0 < settings.start_rate <= settings.max_rate:
+        raise UsageError(
+            f"a search from {settings.start_rate:g} to at most {settings.max_rate:g}\n"
+            "  expected  --start-rate above 0 and not above --max-rate"
+        )
+
+
+def perform(ask: CapacityAsk, *, quiet: bool) -> SearchEnded:
+    """Search, showing what happens on standard error; Ctrl-C ends the search and keeps what it has found."""
+    from slobench.cli.run import interruptible
+    from slobench.experiment.capacity import SearchEnded, find_capacity
+    from slobench.experiment.open_load import open_load
+    from slobench.experiment.trial import Interrupts
+    from slobench.report.live import LiveView
+
+    interrupts = Interrupts()
+    ended: SearchEnded | None = None
+    with interruptible(interrupts), LiveView(quiet=quiet) as view:
+        for event in find_capacity(ask, interrupts, open_load):
+            if isinstance(event, SearchEnded):
+                ended = event
+            else:
+                view.show(event)
+    assert ended is not None
+    return ended
+
+
+def show(ended: SearchEnded, *, as_json: bool, quiet: bool) -> int:
+    """Write the reports and print the result; the exit code."""
+    import orjson
+
+    from slobench.experiment.capacity import result_json
+    from slobench.report.capacity import exit_of, view_of, write_reports
+    from slobench.report.capacity_text import result_line
+
+    view = view_of(ended)
+    write_reports(view)
+    if as_json:
+        found = result_json(ended.ask, ended.history, ended.found)
+        typer.echo(
+            orjson.dumps({**found, "exit": int(exit_of(view)), "out": str(view.folder)}, option=orjson.OPT_INDENT_2)
+        )
+    elif quiet:
+        typer.echo(result_line(view))
+    else:
+        from rich.console import Console
+
+        from slobench.report.console_capacity import render
+
+        for stream in (sys.stdout, sys.stderr):
+            reconfigure = getattr(stream, "reconfigure", None)
+            if reconfigure is not None:  # a terminal that cannot show "≤" must not lose the report
+                reconfigure(errors="replace")
+        render(view, Console(highlight=False))
+    return int(exit_of(view))

@@ -1,0 +1,352 @@
+"""A capacity in words and tables: lines that can be read alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from slobench.experiment.capacity import arrivals_of
+from slobench.experiment.certificate import Bound
+from slobench.experiment.found import Certificate, CurvePoint
+from slobench.experiment.stream import Probed
+from slobench.names import Exit
+from slobench.report import words
+from slobench.report.capacity import CapacityView, exit_of
+from slobench.report.tables import Cell, Table
+
+_CURVE_ROWS = 9
+_PURPOSES = {
+    "warmup": "warm-up",
+    "floor": "single request",
+    "bracket": "bracket",
+    "refine": "refine",
+    "certify": "certify",
+}
+MEANINGS = {
+    "capacity": "the highest offered load at which attainment still meets its target",
+    "attainment": "good requests of all that were scheduled; errors and timeouts are not good",
+    "certified": "a load that one long probe with a fresh seed has shown, with 95 % confidence, to keep the target",
+    "D, n_eff": "design effect, and n/D: how many independent requests the dependent ones are worth",
+    "slope": "change of the log odds of being good when the load grows by a factor e; capacity is sharper, the steeper",
+}
+
+
+def unit(view: CapacityView) -> str:
+    """`requests/s` or `users`."""
+    return "users" if view.users else "requests/s"
+
+
+def name(view: CapacityView) -> str:
+    """`capacity` or `max users`: what a closed loop bears is never called capacity."""
+    return "max users" if view.users else "capacity"
+
+
+def load(view: CapacityView, rate: float | None) -> str:
+    """One load without its unit."""
+    if rate is None:
+        return words.ABSENT
+    return f"{rate:,.0f}" if view.users else f"{rate:.3g}" if rate < 100 else f"{rate:,.0f}"
+
+
+def interval(view: CapacityView) -> str:
+    """`[19.5, 20.7]`; an open end as ∞."""
+    found = view.found
+    low = load(view, found.low) if found.low is not None else "0"
+    high = load(view, found.high) if found.high is not None else "∞"
+    return f"[{low}, {high}]"
+
+
+def target(view: CapacityView) -> str:
+    """What must hold: `joint attainment ≥ 90 %`."""
+    found = view.found
+    share = words.percent(found.criterion.target)
+    if found.criterion.name == "total":
+        return f"joint attainment ≥ {share}"
+    if found.criterion.name.startswith("class=") and " " not in found.criterion.name:
+        return f"joint attainment of {words.clean(found.criterion.name, 80)} ≥ {share}"
+    return f"{words.clean(found.criterion.name, 80)} met by ≥ {share}"
+
+
+def verdict(view: CapacityView) -> tuple[str, str, str]:
+    """(word, what it means here, tone) of the result."""
+    found = view.found
+    match found.reason:
+        case "certified":
+            certified = f"{load(view, found.certified)} {unit(view)}"
+            return "CERTIFIED", f"{certified}: {_shown(found.certificate)}", "good"
+        case "instrument":
+            return "INVALID", "the client spoiled the probes: " + "; ".join(found.instrument), "bad"
+        case "hopeless":
+            return "HOPELESS", _hopeless(view), "bad"
+        case "not reached":
+            return (
+                "NOT REACHED",
+                f"the SLO holds up to the highest load tried, {load(view, found.low)} {unit(view)}",
+                "warn",
+            )
+        case "budget":
+            return "UNCERTIFIED", "the budget ran out; --resume with a larger --budget goes on", "warn"
+        case "interrupted":
+            return "INTERRUPTED", "--resume goes on with the probes that have ended", "warn"
+        case "uncertified":
+            return "UNCERTIFIED", _uncertified(view), "warn"
+        case _:
+            return "UNCERTIFIED", f"the probes do not say where attainment falls to its target: {found.reason}", "warn"
+
+
+def _shown(certificate: Certificate | None) -> str:
+    if certificate is None or not certificate.bounds:
+        return ""
+    worst = min(certificate.bounds, key=lambda each: each.low - each.criterion.target)
+    return f"attainment {words.percent(worst.seen)} seen, at least {words.percent(worst.low)} with 95 % confidence"
+
+
+def _uncertified(view: CapacityView) -> str:
+    certificate = view.found.certificate
+    at = f" at {load(view, certificate.rate)} {unit(view)}" if certificate else ""
+    return f"{_shown(certificate)}{at}: not enough for the target; a finer --precision or another --seed may decide"
+
+
+def _hopeless(view: CapacityView) -> str:
+    floor = view.found.floor
+    lowest = min((each.probe.rate for each in view.history.of("bracket")), default=None)
+    text = (
+        f"the SLO is missed at {load(view, lowest)} {unit(view)} already" if lowest is not None else "the SLO is missed"
+    )
+    if floor is None:
+        return text
+    times = (("TTFT", floor.ttft_s), ("TPOT", floor.tpot_s), ("E2E", floor.e2e_s))
+    seen = ", ".join(f"{label} {words.seconds(value)}" for label, value in times if value is not None)
+    return f"{text}; of {floor.n} requests sent alone {floor.good} were good (means: {seen})"
+
+
+def headline(view: CapacityView) -> str:
+    """`capacity 20.1 requests/s [19.5, 20.7]`, or what is known instead."""
+    found = view.found
+    if found.rate is None:
+        if found.low is not None and found.reason == "not reached":
+            return f"{name(view)} above {load(view, found.low)} {unit(view)}"
+        return f"{name(view)} not found"
+    return f"{name(view)} {load(view, found.rate)} {unit(view)} {interval(view)}"
+
+
+def result_line(view: CapacityView) -> str:
+    """The result as one line that can be read alone."""
+    found, ask = view.found, view.ask
+    word, text, _ = verdict(view)
+    if found.rate is None:
+        return f"{headline(view)} · {word}: {text} · {target(view)} · {slo_words(view)}"
+    vr = "on" if ask.settings.vr and not view.users else "off"
+    what = "number" if view.users else "offered load"
+    falls = target(view).replace("≥", "falls to")
+    drawn = f"{arrivals_of(ask)}, seed {ask.settings.seed}, vr {vr}"
+    parts = [
+        f"{headline(view)} (95 %): the {what} ({drawn}) at which {falls} of scheduled requests",
+        f"errors and timeouts count against, SLO {slo_words(view)}",
+        "TTFT from intended send time, TPOT = (last − first)/(n − 1)",
+    ]
+    if found.n_eff is not None and found.design_effect is not None:
+        parts.append(
+            f"fit on {len(found.used)} probes, n {found.n:,}, n_eff {found.n_eff:,.0f} (D {found.design_effect:,.0f})"
+        )
+    parts.append(f"{word.lower()}{': ' if text else ''}{text}")
+    if found.certificate is not None and found.certificate.bounds:
+        bound = found.certificate.bounds[0]
+        parts.append(f"certificate: vr off, n {bound.n:,}, n_eff {bound.n_eff:,.0f} (D {bound.design_effect:,.0f})")
+    return "; ".join(parts) + "."
+
+
+def slo_words(view: CapacityView) -> str:
+    """The SLO as written."""
+    return words.clean(", ".join(view.ask.slo.text), 300)
+
+
+def heading(view: CapacityView) -> str:
+    """`capacity of chat on sim`."""
+    trial = view.ask.trial
+    return words.clean(f"{name(view)} of {trial.workload.name} on {trial.target.kind}", 200)
+
+
+def facts(view: CapacityView) -> Iterator[tuple[str, str]]:
+    """(name, value) of what was searched, and how."""
+    found, ask = view.found, view.ask
+    yield "target", target(view)
+    yield "SLO", slo_words(view)
+    vr = "vr on (certificate: off)" if ask.settings.vr and not view.users else "vr off"
+    yield "load", f"{arrivals_of(ask)}, seed {ask.settings.seed}, {vr}"
+    yield "server", f"{ask.trial.target.kind}{', engine in virtual time' if ask.wanted.virtual else ''}"
+    yield "binding", binding(view)
+    if found.slope is not None:
+        yield "slope", f"{found.slope:.3g} in log odds per ln(load)"
+    if found.n_eff is not None:
+        yield (
+            "evidence",
+            f"n {found.n:,}, n_eff {found.n_eff:,.0f}, D {found.design_effect:,.0f}, {len(found.used)} probes",
+        )
+    if view.gpus is not None and found.rate is not None:
+        yield "per GPU", f"{load(view, found.rate / view.gpus)} {unit(view)} ({view.gpus} GPUs)"
+    yield (
+        "spent",
+        f"{view.history.requests:,} requests, {_minutes(view.history.seconds)}, {len(view.history.done)} probes",
+    )
+    if found.method not in {None, "delta"}:
+        yield "method", _methods()[found.method or ""]
+    if found.refined in {"budget", "probes"}:
+        yield (
+            "note",
+            f"refining ended by its {found.refined}: the interval is wider than ±{ask.settings.precision:.0%} asked",
+        )
+
+
+def _methods() -> Mapping[str, str]:
+    return {
+        "fieller": "Fieller's interval: the slope is not clear",
+        "isotonic": "isotonic fit: attainment does not fall as a line in log odds does (non-monotone?)",
+        "bracket": "bracket of short probes: load that was carried, load at which the queue grew",
+    }
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
+
+
+def binding(view: CapacityView) -> str:
+    """The limit that fails first."""
+    found = view.found
+    if found.binding is None:
+        return words.ABSENT
+    if found.binding == "queue":
+        return "the queue: more load is not carried, however long a request may take"
+    share = found.limits[found.binding]
+    return f"{words.clean(found.binding, 80)} (met by {words.percent(share)} at {load(view, found.rate)})"
+
+
+def limits_table(view: CapacityView) -> Table | None:
+    """Attainment of each limit alone and of each class, where the capacity is."""
+    found = view.found
+    rows = [
+        (
+            Cell(words.clean(each, 80)),
+            Cell(words.percent(share)),
+            Cell("binding" if each == found.binding else "", "warn"),
+        )
+        for each, share in found.limits.items()
+    ]
+    if len(found.classes) > 1:
+        rows += [
+            (Cell(f"class {words.clean(each, 60)}, joint"), Cell(words.percent(share)), Cell(""))
+            for each, share in found.classes.items()
+        ]
+    if not rows:
+        return None
+    return Table(f"At {load(view, found.rate)} {unit(view)}", ("share of requests", "met by", ""), tuple(rows))
+
+
+def roots_table(view: CapacityView) -> Table | None:
+    """The load that each criterion bears, where there are several."""
+    found = view.found
+    if len(found.roots) < 2:
+        return None
+    levels = {each.name: each.target for each in view.ask.settings.criteria}
+    rows = tuple(
+        (
+            Cell(words.clean(each, 80), "strong" if each == found.criterion.name else ""),
+            Cell(words.percent(levels[each])),
+            Cell(load(view, rate) if rate < 1e4 else "higher"),
+            Cell(f"[{load(view, low)}, {load(view, high) if high < 1e4 else '∞'}]"),
+        )
+        for each, (rate, low, high) in found.roots.items()
+    )
+    return Table("Each criterion", ("criterion", "target", unit(view), "95 %"), rows)
+
+
+def curve_table(view: CapacityView) -> Table | None:
+    """The fitted attainment curve at some loads."""
+    curve = view.found.curve
+    if not curve:
+        return None
+    step = max(1, (len(curve) - 1) // (_CURVE_ROWS - 1))
+    rows = tuple(_curve_row(view, point) for point in curve[::step])
+    note = "fit of the refining probes with its pointwise 95 % band; within ±20 % of the capacity only"
+    return Table("Attainment by load", (unit(view), "attainment", "95 % band"), rows, (note,))
+
+
+def _curve_row(view: CapacityView, point: CurvePoint) -> tuple[Cell, ...]:
+    low, high = words.percent(point.low).removesuffix(" %"), words.percent(point.high).removesuffix(" %")
+    return Cell(load(view, point.rate)), Cell(words.percent(point.share)), Cell(f"[{low}, {high}] %")
+
+
+def probes_table(view: CapacityView) -> Table:
+    """Every probe."""
+    columns = ("probe", "kind", unit(view), "n", "attainment", "mean E2E", "p99 E2E", "from", "")
+    rows = tuple(_probe_row(view, each) for each in view.history.done)
+    return Table("Probes", columns, rows, left=frozenset({"kind"}))
+
+
+def _probe_row(view: CapacityView, probed: Probed) -> tuple[Cell, ...]:
+    key = view.found.criterion.name
+    used = probed.probe.number in view.found.used
+    note = "in fit" if used else "given up" if probed.curtailed else "spoiled" if probed.instrument else ""
+    return (
+        Cell(f"{probed.probe.number}"),
+        Cell(_PURPOSES[probed.probe.purpose], "strong" if used else "dim"),
+        Cell("alone" if probed.probe.purpose == "floor" else load(view, probed.probe.rate)),
+        Cell(words.count(probed.n(key))),
+        Cell(words.percent(probed.attainment(key)), _tone(view, probed)),
+        Cell(words.seconds(probed.mean_e2e_s)),
+        Cell(words.seconds(probed.p99_e2e_s)),
+        Cell(f"{probed.start_s:,.0f} s"),
+        Cell(note, "bad" if probed.instrument else "dim"),
+    )
+
+
+def _tone(view: CapacityView, probed: Probed) -> str:
+    share = probed.attainment(view.found.criterion.name)
+    return "" if share is None else "good" if share >= view.found.criterion.target else "bad"
+
+
+def certificate_table(view: CapacityView) -> Table | None:
+    """What the certifying probe showed of each criterion."""
+    certificate = view.found.certificate
+    if certificate is None:
+        return None
+    rows = tuple(_bound_row(bound) for bound in certificate.bounds)
+    title = f"Certificate at {load(view, certificate.rate)} {unit(view)}"
+    note = "a fresh seed, plain arrivals, no variance reduction; one-sided 95 % bound, exact binomial at n_eff"
+    return Table(title, ("criterion", "target", "seen", "at least", "n", "n_eff", "D", ""), rows, (note,))
+
+
+def _bound_row(bound: Bound) -> tuple[Cell, ...]:
+    return (
+        Cell(words.clean(bound.criterion.name, 80)),
+        Cell(words.percent(bound.criterion.target)),
+        Cell(words.percent(bound.seen)),
+        Cell(words.percent(bound.low), "strong"),
+        Cell(words.count(bound.n)),
+        Cell(words.count(bound.n_eff)),
+        Cell(words.three(bound.design_effect)),
+        Cell("met" if bound.holds else "not shown", "good" if bound.holds else "warn"),
+    )
+
+
+def tables(view: CapacityView) -> list[Table]:
+    """Every table that there is something for, in reading order."""
+    made = (
+        certificate_table(view),
+        limits_table(view),
+        roots_table(view),
+        curve_table(view),
+        probes_table(view) if view.history.done else None,
+    )
+    return [table for table in made if table is not None]
+
+
+def exit_words(view: CapacityView) -> str:
+    """`exit 7: uncertified`."""
+    code = exit_of(view)
+    meanings = {
+        Exit.OK: "certified",
+        Exit.INVALID: "the client spoiled the probes",
+        Exit.UNDECIDED: "uncertified",
+        Exit.INTERRUPTED: "interrupted",
+    }
+    return f"exit {int(code)}: {meanings[code]}"
