@@ -29,9 +29,15 @@ class _Class:
     adjusted: LatencyTable
     broken: tuple[Finding, ...]  # findings on the server's side
 
-    def share(self, good: BoolArray, counted: BoolArray) -> Estimate:
-        """Estimate a share, whose risk is how close requests came to a limit."""
-        return share(good, counted, self.windows, self.case.judged.margin)
+    def share(self, good: BoolArray, counted: BoolArray, risk: FloatArray | None = None) -> Estimate:
+        """Estimate a share of requests.
+
+        risk: how close each came to a miss, by default its largest value/limit, or its E2E where nothing has a limit.
+        """
+        if risk is None:
+            margin = self.case.judged.margin
+            risk = margin if np.any(np.isfinite(margin)) else self.case.derived["e2e_s"]
+        return share(good, counted, self.windows, risk)
 
     def rate(self, amounts: FloatArray, chosen: BoolArray) -> Estimate:
         """Estimate what the chosen requests (by scheduled time) amount to a second."""
@@ -100,6 +106,7 @@ class _Asked:
     counted: BoolArray
     missed: BoolArray
     target: float
+    risk: FloatArray | None = None  # how close each request came to a miss; None: as for attainment
 
     @classmethod
     def of(cls, one: _Class, objective: Objective) -> _Asked:
@@ -114,7 +121,7 @@ class _Asked:
             case "availability" | "error_rate":
                 return cls(objective, ended, failed, bound if objective.metric == "availability" else 1 - bound)
         value = np.where(failed, np.inf, one.case.derived[f"{objective.metric}_s"])
-        return cls(objective, ended & ~np.isnan(value), value > bound, objective.quantile or 0.0)
+        return cls(objective, ended & ~np.isnan(value), value > bound, objective.quantile or 0.0, value)
 
 
 def _objectives(one: _Class, asked: tuple[_Asked, ...], attainment: Estimate) -> Iterator[ObjectiveResult]:
@@ -132,10 +139,10 @@ def _judge(one: _Class, asked: _Asked, attainment: Estimate) -> ObjectiveResult:
         case "attainment":
             seen, met = attainment, _at_least(attainment, bound)
         case "availability":
-            seen = share(asked.counted & ~asked.missed, asked.counted, one.windows)
+            seen = one.share(asked.counted & ~asked.missed, asked.counted)
             met = _at_least(seen, bound)
         case "error_rate":
-            seen = share(asked.counted & asked.missed, asked.counted, one.windows)
+            seen = one.share(asked.counted & asked.missed, asked.counted)
             met = None if seen.value is None else seen.value <= bound + 1e-12
         case metric:
             seen = one.adjusted.get(metric, {}).get(quantile_name(objective.quantile or 0.0), Estimate(None))
@@ -150,7 +157,7 @@ def _at_least(seen: Estimate, bound: float) -> bool | None:
 def _budget(one: _Class, asked: _Asked, attainment: Estimate) -> ErrorBudget:
     kept = attainment
     if asked.objective.metric != "attainment":
-        kept = share(asked.counted & ~asked.missed, asked.counted, one.windows)
+        kept = one.share(asked.counted & ~asked.missed, asked.counted, asked.risk)
     at_s = seconds(one.case.requests, "scheduled_ns")
     return budget(format_limit(asked.objective), asked.target, asked.missed, asked.counted, at_s, one.case.window, kept)
 

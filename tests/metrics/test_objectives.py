@@ -47,6 +47,24 @@ def test_availability_is_what_error_rate_leaves(clean: Clean) -> None:
     assert Exit.SLO in failing.exits
 
 
+@pytest.mark.parametrize("clauses", [(), ("availability>=99%",), ("ttft:p99<500ms",), ("error_rate<1%", "ttft<500ms")])
+def test_a_run_without_a_miss_has_an_interval(clean: Clean, clauses: tuple[str, ...]) -> None:
+    """100 % is not certain: the dependence of those who came closest says how many requests it rests on."""
+    run = clean()
+    rng = np.random.default_rng(2)
+    run["first_token_ns"] = run["scheduled_ns"] + rng.lognormal(np.log(0.05), 0.3, len(run["index"])) * S
+    run["last_token_ns"] = run["first_token_ns"] + 0.07 * S
+    run.slo = clauses
+    result = summary(run).slo["all"]
+    shares = [result.attainment, *(each.seen for each in result.objectives if each.text.startswith(("avail", "error")))]
+    for seen in shares:
+        assert seen.n_eff is not None
+        assert seen.high - seen.low > 0.5 / seen.n
+    for each in result.budgets:
+        assert each.used.high is not None
+        assert each.used.high > each.used.value == 0
+
+
 def test_a_slow_reply_is_available(clean: Clean) -> None:
     """Availability asks whether a whole reply came, not how fast; attainment asks both."""
     run = clean()
