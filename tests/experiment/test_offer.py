@@ -14,6 +14,7 @@ from slobench.config.workload import Workload
 from slobench.experiment import offer as offer_module
 from slobench.experiment.events import Notice, Progress, Step
 from slobench.experiment.offer import Offer, OfferEnd, offer
+from slobench.experiment.stopping import Stopping
 from slobench.plan import build_plan
 from slobench.records.counters import Counters, Hist, Slot
 
@@ -86,6 +87,7 @@ def follow(
     target: Target | None = None,
     asked: Asked | None = None,
     e2e_s: tuple[float, ...] = (),
+    stopping: Stopping | None = None,
 ) -> Iterator[Any]:
     """The events of an offer that began `at_s` ago, so that nobody has to wait."""
     Counters.create(folder / "counters.bin", 1).close()
@@ -94,7 +96,7 @@ def follow(
         mine.observe(Hist.E2E, round(value * S))
     mine.set(Slot.STARTED, 7)
     epoch_ns = time.monotonic_ns() - round(at_s * S)
-    what = Offer(pool, folder / "counters.bin", epoch_ns, build_plan(spec, 0), spec, closed=False)  # type: ignore[arg-type]
+    what = Offer(pool, folder / "counters.bin", epoch_ns, build_plan(spec, 0), spec, False, stopping)  # type: ignore[arg-type]
     return offer(what, target or Target(), asked or Asked())
 
 
