@@ -150,6 +150,7 @@ class Worker:
         say(
             "done",
             stamps=self._reads.stamps,
+            receiver=self._reads.receiver,
             reads=self._reads.reads,
             unstamped=self._reads.unstamped,
             clock_steps=self._reads.clock_steps,
@@ -158,6 +159,11 @@ class Worker:
             cpu_s=time.process_time(),
             end_ns=self._clock.now_ns(),
         )
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left to do: the books are being closed, and orders come too late."""
+        return self._done.done()
 
     def fail(self, error: Exception) -> None:
         """End the work with this error."""
@@ -233,6 +239,8 @@ async def serve() -> None:
 
 async def obey(worker: Worker, command: dict[str, Any]) -> asyncio.Task[None] | None:
     """Do one command; the task that ends with the work is returned by "start"."""
+    if worker.ended:
+        return None
     match command["do"]:
         case "start":
             worker.start(command["epoch_ns"])
