@@ -8,7 +8,7 @@ batches, and a beta-binomial mixture at the effective number of requests.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,7 +26,7 @@ STEP_PER_BATCH = 3  # steps in a batch; the mixture is looked at after whole ste
 FIRST_STEP = 10
 GROWTH = 1.05  # from one look of the mixture to the next: all of them together cost as much as a few dozen of the last
 GROUPS = (5, 10)
-RISKY = (0.8, 0.9)
+NEARER = (1, 2)  # times the misses that the objective allows: so many that came closest show how misses would come
 DISCOUNT = 1.59  # (t_9 / z)^2 at 99 %: the design effect is an estimate from ten windows
 _PRIOR_FAILURES = 0.5
 
@@ -101,19 +101,21 @@ def _ends(step: int, n: int) -> Iterator[int]:
 def _mixture(series: Series, end: int, step: int, bound: float, alpha: float) -> tuple[float, float]:
     """Interval of the share of the first `end` requests, counted as n_eff independent ones."""
     good = series.good[:end]
-    n_eff = end / max(1.0, DISCOUNT * _design_effect(good, series.risk[:end], step))
+    near = [1 - times * (1 - bound) for times in NEARER if times * (1 - bound) < 1]
+    n_eff = end / max(1.0, DISCOUNT * _design_effect(good, series.risk[:end], step, near))
     prior = (_PRIOR_FAILURES * bound / max(1 - bound, 1e-6), _PRIOR_FAILURES)
     return mixture_interval(float(good.mean()) * n_eff, n_eff, alpha, prior)
 
 
-def _design_effect(good: BoolArray, risk: FloatArray, step: int) -> float:
+def _design_effect(good: BoolArray, risk: FloatArray, step: int, near: Sequence[float]) -> float:
     """Take the largest over few long and more short windows, of the misses and of those that came close to one.
 
-    Misses too few to show their own dependence are worth no more than the requests that came close.
+    near: quantiles of the risk above which a request came close. Misses too few to show their own dependence are
+    worth no more than those, which would be the misses if the limit were just so tight that the objective is met.
     """
     n = len(good)
     found = [1.0]
-    marks = [~good, *(risk > np.partition(risk, rank(n, q))[rank(n, q)] for q in RISKY)]
+    marks = [~good, *(risk > np.partition(risk, rank(n, q))[rank(n, q)] for q in near)]
     for groups in GROUPS:
         size = n // step // groups * step
         if size:
