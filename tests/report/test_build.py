@@ -8,6 +8,7 @@ import pytest
 import typer
 
 from slobench.cli import report as cli
+from slobench.config.slo import parse_slo
 from slobench.config.workload import Workload
 from slobench.errors import ConfigError, UsageError
 from slobench.names import OUTCOMES, Outcome
@@ -15,7 +16,7 @@ from slobench.plan import Plan, build_plan
 from slobench.records.schema import NULL, SPOOL_REQUESTS
 from slobench.records.spool import SpoolWriter
 from slobench.records.store import read_run_json, write_run_json
-from slobench.report.build import build_report
+from slobench.report.build import ask_of, build_report
 from tests.report import fixtures
 
 MS = 10**6
@@ -160,3 +161,29 @@ def test_the_command_prints_and_ends_with_the_summarys_exit_code(
         assert orjson.loads(out)["exit"] == ended.value.exit_code
     if options.get("quiet"):
         assert len(out.splitlines()) == 1
+
+
+def test_a_preset_judges_an_old_run_and_leaves_its_files_alone(tmp_path: Path) -> None:
+    """`report DIR --slo mlperf-…` is the preset's two percentiles; run.json keeps its own clauses."""
+    run_folder(tmp_path)
+    build_report(tmp_path)
+    before = (tmp_path / "run.json").read_bytes()
+    view = build_report(tmp_path, slo=["mlperf-llama3.1-8b-interactive"])
+    judged = {each.text: each.met for each in view.summary.slo["all"].objectives}
+    assert judged == {"ttft:p99<500ms": True, "tpot:p99<30ms": True}
+    assert (tmp_path / "run.json").read_bytes() == before
+    with pytest.raises(ConfigError, match="nearest   chat"):
+        build_report(tmp_path, slo=["chta"])
+
+
+@pytest.mark.parametrize(
+    ("clauses", "allowed"),
+    [((), 0.0), (("error_rate<2%",), 0.02), (("availability>=95%", "class=chat error_rate<1%"), 0.05)],
+)
+def test_errors_are_allowed_as_far_as_the_slo_says(tmp_path: Path, clauses: tuple[str, ...], allowed: float) -> None:
+    """Error rate and availability both tell V10 how many failures are part of the bargain."""
+    run_folder(tmp_path)
+    run = read_run_json(tmp_path)
+    assert ask_of(run, Workload.model_validate(WORKLOAD), parse_slo(clauses)).allowed_error_share == pytest.approx(
+        allowed
+    )

@@ -140,3 +140,25 @@ def test_a_run_that_never_sent_anything_still_has_a_page(view: RunView) -> None:
     derived = {name: column[:0] for name, column in view.derived.items()}
     text = html.render(replace(view, records=Records(requests, chunks, view.records.telemetry), derived=derived))
     assert "nothing to draw" in text
+
+
+def test_the_burn_of_the_error_budget_is_drawn_where_there_is_one() -> None:
+    """A line for each class with an objective, a rule where the budget is spent exactly; none without an objective."""
+    page = html.render(fixtures.view())
+    assert page.count("Error budget burn") == 1
+    assert "budget spent exactly" in page
+    assert "chat attainment&gt;=99%" in page
+    assert "Error budget" not in html.render(only_class(fixtures.view()))
+
+
+def test_a_burn_that_cannot_be_told_is_not_drawn(view: RunView) -> None:
+    """A window too short for a burn rate has no chart, and the table says why."""
+    summary = view.summary
+    told = "insufficient: 15.3 s is less than 30 mean E2E (54 s)"
+    slo = {
+        name: replace(result, budgets=tuple(replace(b, at_s=(), burn=(), note=told) for b in result.budgets))
+        for name, result in summary.slo.items()
+    }
+    page = html.render(replace(view, summary=replace(summary, slo=slo)))
+    assert "Error budget burn" not in page
+    assert f"burn over time {told}" in page

@@ -15,7 +15,7 @@ from slobench.report.view import RunView
 from tests.report import fixtures
 
 
-@given(share=st.floats(0.5, 1), bound=st.sampled_from([0.9, 0.95, 0.99, 0.999, 0.9999]))
+@given(share=st.floats(0.5, 0.99999) | st.just(1.0), bound=st.sampled_from([0.9, 0.95, 0.99, 0.999, 0.9999]))
 @example(share=0.98996, bound=0.99)
 @example(share=0.9899999, bound=0.99)
 @example(share=0.99, bound=0.99)
