@@ -6,7 +6,7 @@ import gc
 import os
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from slobench.clock import Clock
@@ -46,6 +46,7 @@ class Health:
         self._gc_began_ns: int | None = None
         self._listening = False
         self._steal = _host_cpu()
+        self._cpu_stats = [path for path in _cpu_stats() if path.exists()]
 
     def beat(self, due_ns: int) -> None:
         """One heartbeat that was due at `due_ns` on the run's clock."""
@@ -83,7 +84,7 @@ class Health:
         self._add("clock_steps", self._reads.clock_steps, now_ns)
         self._add("open_fds", _open_fds(), now_ns)
         self._add("fd_limit", resource.getrlimit(resource.RLIMIT_NOFILE)[0], now_ns)
-        throttled_s = _throttled_s()
+        throttled_s = _throttled_s(self._cpu_stats)
         if throttled_s is not None:
             self._add("throttled_s", throttled_s, now_ns)
         steal = _host_cpu()
@@ -132,17 +133,36 @@ def _open_fds() -> int:
         return 0
 
 
-def _throttled_s() -> float | None:
-    """Time that the cgroup's CPU quota has kept us from running, in s (cgroup v2)."""
+def _throttled_s(stats: Iterable[Path]) -> float | None:
+    """Time that a CPU quota has kept this process from running, in s: its cgroup's, or that of one above it."""
+    found = [seconds for path in stats if (seconds := _throttled_in(path)) is not None]
+    return max(found, default=None)
+
+
+def _cpu_stats() -> Iterator[Path]:
+    """Each `cpu.stat` of this process's group and of those above it, in version 2 and in version 1."""
     try:
-        text = Path("/sys/fs/cgroup/cpu.stat").read_text()
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if "cpu" not in controllers.split(",") and controllers:
+            continue
+        root = Path("/sys/fs/cgroup/cpu" if controllers else "/sys/fs/cgroup")
+        group = root / path.lstrip("/")
+        yield from (folder / "cpu.stat" for folder in (group, *group.parents) if folder.is_relative_to(root))
+
+
+def _throttled_in(path: Path) -> float | None:
+    try:
+        text = path.read_text()
+    except OSError:  # a container may see its group under another path
         return None
-    for line in text.splitlines():
-        name, _, value = line.partition(" ")
-        if name == "throttled_usec":
-            return int(value) / 1e6
-    return None
+    values = dict(line.split(" ", 1) for line in text.splitlines() if " " in line)
+    if "throttled_usec" in values:
+        return int(values["throttled_usec"]) / 1e6
+    return int(values["throttled_time"]) / 1e9 if "throttled_time" in values else None
 
 
 def _host_cpu() -> tuple[int, int] | None:

@@ -29,8 +29,10 @@ class _Series:
 def stationarity(case: Case) -> Iterator[Finding]:
     """V07: does the number in flight, or TTFT, drift over ten batches of the window.
 
-    The two are one check, so the smaller p is doubled. Over a window that is the whole run the number in flight
-    grows by itself at first; only a growing TTFT is overload there.
+    The two are one check, so the smaller p is doubled. Tenths of a window of 30 mean E2E remember each other: the
+    number in flight forgets what it was within the E2E of a reply that is in flight, E[E2E^2]/E[E2E], as longer ones
+    are met more often (half of it where requests do not wait for each other). Over a window that is the whole run
+    the number in flight grows by itself at first; only a growing TTFT is overload there.
     """
     limits = case.ask.thresholds
     series = _series(case)
@@ -63,17 +65,26 @@ def _series(case: Case) -> list[_Series]:
     """Trends of the in-flight level and of TTFT (E2E where nothing streamed) over ten batches."""
     window = case.window
     batch = window.batch(seconds(case.requests, "scheduled_ns")[case.main])
+    memory = _memory(case)
     found = []
     begin, end = spans(case.requests, ~np.isnan(seconds(case.requests, "started_ns")))
     if len(begin) and not case.ask.closed:  # the number of users is no finding
         levels, _ = in_flight(begin, end, np.linspace(window.start_s, window.end_s, BATCHES + 1))
-        found.append(_Series("requests in flight", slope_test(levels), decides=not window.whole_run))
+        found.append(_Series("requests in flight", slope_test(levels, memory), decides=not window.whole_run))
     for name, label in (("ttft_s", "TTFT"), ("e2e_s", "E2E")):
         means = _batch_means(case.derived[name][case.main], batch)
         if means is not None:
-            found.append(_Series(label, slope_test(means), decides=True))
+            found.append(_Series(label, slope_test(means, memory), decides=True))
             break
     return found
+
+
+def _memory(case: Case) -> float:
+    """Mean E2E of a reply that is in flight at a random moment, in batches."""
+    e2e = case.derived["e2e_s"][case.main]
+    e2e = e2e[~np.isnan(e2e)]
+    mean = float(e2e.mean()) if len(e2e) else 0.0
+    return float(np.mean(e2e**2)) / mean / (case.window.length_s / BATCHES) if mean > 0 else 0.0
 
 
 def _batch_means(values: FloatArray, batch: np.ndarray[tuple[int], np.dtype[np.int64]]) -> FloatArray | None:
