@@ -33,6 +33,7 @@ COMMANDS = {
     "report": ("report", "command"),
     "plan": ("plan", "command"),
     "serve": ("serve", "command"),
+    "selftest": ("selftest", "command"),
     "doctor": ("doctor", "command"),
     "config show": ("config", "show"),
     "config schema": ("config", "schema"),

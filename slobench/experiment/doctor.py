@@ -16,7 +16,10 @@ from typing import Any, Literal
 from slobench.config.load import load_target, load_workload
 from slobench.config.secrets import resolve_secrets
 from slobench.errors import SlobenchError
+from slobench.generate import native
+from slobench.generate.pool import default_workers
 from slobench.names import Exit
+from slobench.records import ceiling
 from slobench.records.provenance import host
 from slobench.targets.preflight import preflight
 
@@ -50,8 +53,10 @@ def diagnose(target: str | None, workload: str | None, results: Path = Path("res
         _files(),
         _clock(facts),
         _stamps(),
+        _receiver(),
         _memory(facts),
         _disk(results),
+        _selftest(default_workers(local_target=True)),
     ]
     if workload is not None:
         checks.append(_attempt("workload", lambda: _workload(workload)))
@@ -136,6 +141,14 @@ def _stamps() -> Check:
     return Check("stamps", "ok", "the kernel stamps what it receives")
 
 
+def _receiver() -> Check:
+    module, why = native.find()
+    if module is None:
+        fix = "pip install slobench again where there are a C compiler and Python's headers: a token then costs less"
+        return Check("receiver", "ok", f"Python; no native module: {why}", fix)
+    return Check("receiver", "ok", "native")
+
+
 def _memory(facts: dict[str, Any]) -> Check:
     free = facts["memory_available_bytes"]
     if free < _MEMORY_BYTES:
@@ -149,6 +162,22 @@ def _disk(results: Path) -> Check:
     if free < _DISK_BYTES:
         return Check("disk", "warn", f"{free / 2**30:.1f} GiB free for {results}", "free some, or use --out")
     return Check("disk", "ok", f"{free / 2**30:.1f} GiB free for {results}")
+
+
+def _selftest(workers: int) -> Check:
+    """What this client can be believed for here, by its self-test."""
+    found = ceiling.load()
+    if found is None:
+        fix = "slobench selftest (a minute): without it no run says how near it came to this machine's limits (V16)"
+        return Check("selftest", "warn", "never made on this machine", fix)
+    seen = (
+        f"{found.requests_per_s:,.0f} requests/s, {found.tokens_per_s:,.0f} tokens/s, {found.streams:,.0f} streams "
+        f"with {found.workers} worker{'s'[: found.workers > 1]} beside a local target"
+    )
+    why = ceiling.stale(found, workers)
+    if why:
+        return Check("selftest", "warn", f"{seen}: made with {why}", "slobench selftest, once more")
+    return Check("selftest", "ok", seen)
 
 
 def _workload(name: str) -> str:

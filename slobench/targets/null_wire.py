@@ -11,7 +11,7 @@ MAX_HEAD_BYTES = 1 << 16
 MAX_BODY_BYTES = 64 << 20
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
 
-_LENGTH = re.compile(rb"\r\ncontent-length: *(\d{1,10})\r\n", re.IGNORECASE)
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d{1,18})\r\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 _LABEL = re.compile(rb"\r\nx-request-id: *([^\r\n,]{1,80})\r\n", re.IGNORECASE)
 # A quote inside JSON text is escaped, so these never match inside a prompt.

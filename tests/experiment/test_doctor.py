@@ -12,10 +12,10 @@ def by_name(checks: list[doctor.Check]) -> dict[str, doctor.Check]:
 
 
 def test_a_machine_is_looked_at_without_a_target():
-    """Python, cores, load, files, clock, stamps, memory and disk are each looked at once; none of them fails."""
+    """Python, cores, load, files, clock, stamps, receiver, memory, disk and self-test, each once; none of them fails."""
     checks = doctor.diagnose(None, None)
     assert [check.name for check in checks] == [
-        *("python", "cores", "load", "files", "clock", "stamps", "memory", "disk")
+        *("python", "cores", "load", "files", "clock", "stamps", "receiver", "memory", "disk", "selftest")
     ]
     assert doctor.codes(checks) == set()
 
