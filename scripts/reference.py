@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import reference_words as words
 
 from slobench import names
-from slobench.config import engine, find, presets, target, workload
+from slobench.config import engine, find, presets, target, until, workload
 from slobench.config.validity import Step, Thresholds
 from slobench.records import schema
 from slobench.units import format_duration_ns
@@ -53,6 +53,8 @@ WORKLOAD_MODELS = (
     ("lengths, dist `lognormal`", workload.LognormalLength),
     ("lengths, dist `empirical`", workload.EmpiricalLength),
     ("`drain`", workload.Drain),
+    ("`until`, rule `decided`", until.Decided),
+    ("`until`, rule `precision`", until.Precise),
 )
 TARGET_MODELS = (
     ("kind `sim`", target.SimTarget),
@@ -64,6 +66,7 @@ TARGET_MODELS = (
     ("`talk.timeouts`", target.Timeouts),
     ("`engine` (kind `sim`)", engine.Engine),
     ("`engine.step`", engine.StepTime),
+    ("`engine.stalls`", engine.Stall),
 )
 
 

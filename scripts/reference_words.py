@@ -10,6 +10,7 @@ KEYS = {
     "Workload.classes": "Classes of requests by name; each as `classes.NAME` below.",
     "Workload.drain": "What happens at the end of the offer.",
     "mode": "Which of these it is.",
+    "rule": "Which rule ends the run before its length is reached.",
     "process": "Which arrival process.",
     "dist": "Which distribution.",
     "kind": "What kind of target.",
@@ -215,7 +216,7 @@ EXITS = {
     "SLO": "An SLO objective was missed. Without an objective (`attainment`, `availability`, `error_rate`, a percentile) never given.",
     "REGRESSION": "Reserved for comparisons; no command gives it at present.",
     "TARGET": "The target did not start, died, or failed every request.",
-    "UNDECIDED": "Reserved for verdicts that cannot be decided; no command gives it at present.",
+    "UNDECIDED": "It could not be decided: `run --until-decided` reached its bound first.",
     "INTERRUPTED": "Interrupted by the user; the files are written.",
 }
 
@@ -239,6 +240,8 @@ RUN_JSON = {
     "cores": "Cores that the generator could use, one left for a target on the same machine.",
     "ceiling": "What this machine could offer by its self-test: `machine`, `workers`, `requests_per_s`, "
     "`tokens_per_s`, `streams`, `version`, `measured`; null where it never made one.",
+    "stopping": "`rule` (fixed, decided, precision), `planned_looks_s`, `looks` (what each found), `found` (met, missed, "
+    "precise), `reason` (that, bound, or how else the run ended), `stopped_s` (when a rule ended the offer).",
     "run": (
         "`by` (count or duration), `duration_s`, `started`, `stop`, `interrupted`, `target_died`, `end_ns`, `notes`, "
         "`workers_lost`, `spool_error`."
@@ -267,6 +270,7 @@ SUMMARY_JSON = {
     ),
     "load": "Rates over the window, counts over the whole run, in flight, send lag.",
     "errors": "Occurrences of each message by outcome, whole run.",
+    "stopping": "As in run.json: the rule that ended the run, and its looks.",
     "out": "Folder of the run.",
     "valid": "Whether the verdict is VALID.",
     "exits": "Every exit code that holds.",

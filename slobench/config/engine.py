@@ -29,6 +29,7 @@ class Stall(Model):
     at: DurationNs
     """When it begins."""
     lasts: Annotated[DurationNs, Field(gt=0)]
+    """How long it is."""
     every: Annotated[DurationNs, Field(gt=0)] | None = None
     """From one beginning to the next; null: it comes once."""
 

@@ -30,6 +30,7 @@ class Decided(Model):
     batch: DurationNs = 10 * 10**9
     """Shortest batch of requests whose outcome counts as one value; 10 mean E2E where those are longer."""
     first_look: Annotated[DurationNs, Field(gt=0)] = 30 * 10**9
+    """Time of the first look at what has come until then."""
     growth: Growth = 1.1
     """Each look comes at this multiple of the time of the one before."""
 
@@ -41,7 +42,9 @@ class Precise(Model):
     within: Annotated[dict[str, Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1)]
     """Metric, `ttft:p99` or `attainment` -> half-width of its interval over its value."""
     first_look: Annotated[DurationNs, Field(gt=0)] = 30 * 10**9
+    """Time of the first look at what has come until then."""
     growth: Growth = 1.25
+    """Each look comes at this multiple of the time of the one before."""
 
     @field_validator("within")
     @classmethod
