@@ -121,7 +121,7 @@ def coverage_table(results: dict[str, list[Coverage]], length: str) -> Iterator[
             (one,) = [each for each in found if (each.quantity, each.length) == (quantity, length)]
             half = f"±{one.half_width * 100:.2g}{' points' if quantity == 'attainment' else ' %'}"
             cells.append(f"{one.share:.1%}{'' if one.share >= CLAIM else BELOW} ({half})")
-        mark = " (approximate)" if quantity == "tpot p99" else ""
+        mark = f" ({one.label})" if one.label else ""
         yield f"| {words(quantity)}{mark} | " + " | ".join(cells) + " |"
 
 
@@ -147,7 +147,7 @@ Nothing of it is shared with `slobench capacity`.
 {runs} runs a cell on the reference engine, evaluated as `slobench run` does it: ten windows of 30 mean E2E after a warm-up of 2 × p99 E2E.
 The truth for a run is the value pooled over all other runs of its cell.
 In brackets: the median half-width.
-Claim: at least {CLAIM:.0%} where an interval is neither *optimistic* nor *approximate*; fewer than {least_covered(runs)} of {runs} would refute it (0.1 % point of the binomial).
+Claim: at least {CLAIM:.0%} where an interval is neither *optimistic* nor *approximate* nor *thin*; fewer than {least_covered(runs)} of {runs} would refute it (0.1 % point of the binomial).
 {len(claimed)} claims, {low} of them seen below {CLAIM:.0%} (marked \\*), {refuted} refuted; the lowest is {words(weakest.quantity)} with {weakest.share:.1%}.
 """,
         *coverage_table(results, "30"),

@@ -14,7 +14,7 @@ from slobench.metrics.summary import Estimate
 from slobench.metrics.window import BATCHES
 from slobench.stats.effective import design_effect
 from slobench.stats.intervals import exact_binomial, expit, logit, student_interval
-from slobench.stats.jackknife import Grouped, standard_error
+from slobench.stats.jackknife import Grouped, jackknife_t, standard_error
 from slobench.stats.quantiles import FloatArray, rank
 
 LONG_IN_E2E = 30.0  # a window this many mean E2E long is nearly independent of the next
@@ -64,18 +64,23 @@ def share(good: BoolArray, counted: BoolArray, windows: Windows, risk: FloatArra
     if rare:
         low, high = exact_binomial(value * n_eff, n_eff)
     else:
-        low, high = _logit_interval(hits, sizes, effect or 1.0)
+        low, high = _share_interval(value, hits, sizes, effect or 1.0)
     return Estimate(value, min(low, value), max(high, value), n, n_eff, effect, ", ".join(notes))
 
 
-def _logit_interval(hits: NDArray[np.integer], sizes: NDArray[np.integer], effect: float) -> tuple[float, float]:
+def _share_interval(
+    centre: float, hits: NDArray[np.integer], sizes: NDArray[np.integer], effect: float
+) -> tuple[float, float]:
+    """Interval for a share: jackknife-t on the logit scale, its error that of n / `effect` requests at least."""
     n = int(sizes.sum())
     p = int(hits.sum()) / n
     without = np.clip((hits.sum() - hits) / (n - sizes), 1 / (2 * n), 1 - 1 / (2 * n))
-    # on this scale n / effect independent requests have the variance 1 / (n p (1 - p) / effect)
-    least = math.sqrt(effect / (n * p * (1 - p)))
-    error = max(standard_error(np.array([logit(x) for x in without])), least)
-    low, high = student_interval(logit(p), error, len(sizes) - 1)
+    error = standard_error(np.array([logit(x) for x in without])) * math.sqrt(
+        effect / (design_effect(hits, sizes) or 1)
+    )
+    # where windows happen to be more alike than independent requests are, the latter's error is the least
+    error = max(error, math.sqrt(effect / (n * p * (1 - p))))
+    low, high = student_interval(logit(centre), error, len(sizes) - 1)
     return expit(low), expit(high)
 
 
@@ -101,19 +106,14 @@ def _larger(own: float | None, other: float | None) -> float | None:
     return max((x for x in (own, other) if x is not None), default=None)
 
 
-def _widening(own: float | None, effect: float | None) -> float:
-    """Return the factor on a standard error whose own design effect was too small."""
-    return math.sqrt(effect / own) if own and effect else 1.0
-
-
 def latency_table(
     values: FloatArray, windows: Windows, quantiles: Mapping[str, float] = QUANTILES, *, intervals: bool = True
 ) -> dict[str, Estimate]:
     """Mean, min, quantiles and max of the values that exist; +inf is a failure.
 
-    Quantiles are pooled inverse-ECDF values; intervals are delete-one-window jackknife-t on the log scale. Each has
-    the n_eff and design effect of its own indicator, or of a nearer quantile (`_nearer`) where that is larger.
-    intervals False: values and n only.
+    Quantiles are pooled inverse-ECDF values; their intervals come from that of the share of values up to them, the
+    mean's is delete-one-window jackknife-t on the log scale. Each quantile has the n_eff and design effect of its own
+    indicator, or of a nearer quantile (`_nearer`) where that is larger. intervals False: values and n only.
     """
     known = ~np.isnan(values)
     n = int(known.sum())
@@ -171,18 +171,39 @@ def _quantile(grouped: Grouped, q: float, windows: Windows) -> Estimate:
     notes = [] if n_eff is None or n_eff * (1 - q) >= 10 else ["thin" if n_eff * (1 - q) >= 1 else "very thin"]
     if not math.isfinite(value):
         return Estimate(value, n=n, n_eff=n_eff, design_effect=effect, note=", ".join(notes))
-    low, high = _on_scale(value, grouped.quantile_without_each(q), _widening(own, effect))
+    low, high = _quantile_interval(grouped, q, above, effect)
     notes += ["optimistic"] if windows.optimistic else []
     return Estimate(value, low, high, n, n_eff, effect, ", ".join(notes))
 
 
-def _on_scale(value: float, without: FloatArray, widening: float = 1.0) -> tuple[float | None, float | None]:
+def _quantile_interval(
+    grouped: Grouped, q: float, above: NDArray[np.integer], effect: float | None
+) -> tuple[float | None, float | None]:
+    """Values between which the q-quantile lies: where the share of values up to x can be q, by its own interval.
+
+    So a percentile and the attainment of a limit at it say the same (Woodruff, JASA 47, 1952). Where a bound would be
+    beyond the most extreme value, the jackknife-t of the quantile itself on the log scale may carry it further.
+    """
+    n = len(grouped.values)
+    value = grouped.quantile(q)
+    if effect is None or not 0 < above.sum() < n:
+        return _on_scale(value, grouped.quantile_without_each(q))
+    below, beyond = _share_interval(q, grouped.sizes - above, grouped.sizes, effect)
+    low, high = grouped.quantile(below), grouped.quantile(beyond)
+    if not math.isfinite(high):
+        return None, None  # a latency or a failure: the run cannot tell
+    if n * below < 1 or n * (1 - beyond) < 1:
+        least, most = _on_scale(value, grouped.quantile_without_each(q))
+        low, high = min(low, low if least is None else least), max(high, high if most is None else most)
+    return min(low, value), max(high, value)
+
+
+def _on_scale(value: float, without: FloatArray) -> tuple[float | None, float | None]:
     """Jackknife interval on the log scale, where all values are positive and finite; else on their own."""
     if not np.all(np.isfinite(without)):
         return None, None  # a window decides between a latency and a failure
     to, back = _scale_of(min(value, float(without.min())))
-    error = widening * standard_error(np.array([to(x) for x in without]))
-    low, high = student_interval(to(value), error, len(without) - 1)
+    low, high = jackknife_t(to(value), np.array([to(x) for x in without]))
     return min(back(low), value), max(back(high), value)
 
 
