@@ -8,23 +8,26 @@ import os
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from slobench.config.workload import MAX_REQUESTS, Burst, ClosedLoop, Workload
 from slobench.errors import ConfigError, RecordsError
 from slobench.names import NULL
 from slobench.records.arrow import integers, text_array, text_values
 from slobench.records.schema import PLAN as SCHEMA
 from slobench.wire.endpoint import Endpoint
-from slobench.workload.arrivals import offsets_ns
-from slobench.workload.lengths import draw
 from slobench.workload.prompts import prompt_refs
 from slobench.workload.sessions import classes_by_share, deal, turns_for
 from slobench.workload.variates import IntArray, child
+
+if TYPE_CHECKING:
+    from slobench.config.workload import ClosedLoop, Workload
+
+# A worker loads plans and builds none: what only building needs, pydantic's models above all, is imported there, and
+# the worker starts in half the time.
 
 _CLASSES = b"slobench.classes"
 _PILOT = 1024  # requests whose output lengths stand for the rest where turns are counted
@@ -182,6 +185,9 @@ def build_plan(workload: Workload, seed: int) -> Plan:
     Each purpose and class has its own seed: one more class changes no other's times or lengths.
     Raises ConfigError for a plan that is empty, too long, or a burst beside other arrivals.
     """
+    from slobench.config.workload import ClosedLoop
+    from slobench.workload.lengths import draw
+
     names = tuple(workload.classes)
     if isinstance(workload.loop, ClosedLoop):
         n = _closed_rows(workload, workload.loop, seed)
@@ -239,6 +245,9 @@ def refuse_too_long(plan: Plan, endpoint: Endpoint) -> None:
 
 def _open_rows(workload: Workload, seed: int) -> tuple[IntArray, IntArray]:
     """Due times and class codes of an open loop, in order; at equal times in the order of the classes."""
+    from slobench.config.workload import MAX_REQUESTS, Burst
+    from slobench.workload.arrivals import offsets_ns
+
     arrivals = {name: spec.arrivals for name, spec in workload.classes.items() if spec.arrivals is not None}
     bursts = [name for name, process in arrivals.items() if isinstance(process, Burst)]
     if bursts and len(bursts) < len(arrivals):
@@ -276,6 +285,8 @@ def _tail_ns(workload: Workload) -> int:
 
 def _closed_rows(workload: Workload, loop: ClosedLoop, seed: int) -> int:
     """Rows of a closed loop: as asked, or enough for its duration by the bound of `turns_for`."""
+    from slobench.workload.lengths import draw
+
     if workload.requests is not None:
         return workload.requests
     # Sums of Python, in a fixed order: a dot product rounds differently from machine to machine.

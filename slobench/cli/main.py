@@ -30,6 +30,7 @@ def build_app(words: Sequence[str]) -> typer.Typer:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
+        rich_markup_mode="rich" if {*_COMMANDS, "config"} & set(words) else None,  # the bare list needs no rich: 0.1 s
     )
     app.callback()(root)
     for name, line in _COMMANDS.items():
