@@ -42,7 +42,7 @@ def in_words(run: Mapping[str, Any]) -> str:
         "bound": "its full length",
         "interrupted": "stopped by hand",
     }
-    reason = str(rule.get("reason"))
+    reason = str(rule.get("reason") or "cut short")
     text = f"{name}: {ends.get(reason, reason)}"
     if reason == "bound":
         text += f", {ends.get(str(rule.get('found')), _NOT_YET[rule['rule']])}"

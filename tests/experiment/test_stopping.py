@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import signal
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +21,7 @@ from slobench.experiment import stopping as stopping_module
 from slobench.experiment.events import Notice
 from slobench.experiment.offer import OfferEnd
 from slobench.experiment.stopping import Reason, Stopping, how_it_stopped, planned_looks, refuse_undecidable
+from slobench.names import Exit
 from tests.experiment.running import report, running, until
 from tests.experiment.test_offer import Asked, S, follow, workload
 from tests.experiment.test_offer import FakePool as Pool
@@ -233,6 +236,20 @@ def test_a_run_that_decides_nothing_until_its_bound_exits_7(tmp_path: Path) -> N
     assert (found["stopping"]["reason"], found["stopping"]["found"]) == ("bound", None)
     assert found["stopping"]["looks"][-1]["objectives"]["attainment>=99.9%"]["decided"] is None
     assert 7 in found["exits"]
+
+
+def test_intervals_of_a_run_that_was_stopped_by_hand_say_so(tmp_path: Path) -> None:
+    """Whoever watches and stops when the numbers please gets numbers that please: each interval carries the note."""
+    with running(tmp_path / "r", *FAST, "--duration", "10m", "--json") as run:
+        until(lambda: re.search(rb"sent 1[0-9][0-9]", run.err.read_bytes()) is not None, "some replies")
+        run.process.send_signal(signal.SIGINT)
+        assert run.end() == Exit.INTERRUPTED
+        found = run.json()
+    assert (found["stopping"]["rule"], found["stopping"]["reason"]) == ("fixed", "interrupted")
+    tables = (found["latency"], *found["latency_with_failures"].values())
+    held = [seen for table in tables for each in table.values() for seen in each.values() if seen["low"] is not None]
+    assert held
+    assert all("stopped by hand" in seen["note"] for seen in held)
 
 
 def test_a_rule_is_part_of_the_workload(tmp_path: Path) -> None:
