@@ -9,7 +9,7 @@ import numpy as np
 
 from slobench.experiment.criteria import Criterion
 from slobench.experiment.locate import Located
-from slobench.experiment.steady import drifts
+from slobench.experiment.steady import drifts, piles_up
 from slobench.experiment.stream import BATCHES, Probed
 from slobench.stats.effective import design_effect
 from slobench.stats.intervals import exact_binomial
@@ -57,7 +57,7 @@ def bounds(criteria: Sequence[Criterion], probed: Probed, found: Located | None)
         if n - good < _FEW:
             effect = max(effect, found.fit.phi if found else 1.0)
         n_eff = n / effect
-        low, _ = exact_binomial(n_eff * good / n, n_eff, level=0.90)
+        low, _ = exact_binomial(min(n_eff * good / n, n_eff), n_eff, level=0.90)
         result.append(Bound(each, good / n, low, n, n_eff, effect))
     return result
 
@@ -65,4 +65,4 @@ def bounds(criteria: Sequence[Criterion], probed: Probed, found: Located | None)
 def certified(criteria: Sequence[Criterion], probed: Probed, found: Located | None) -> bool:
     """Whether every criterion's bound reaches its target, and requests did not pile up."""
     each = bounds(criteria, probed, found)
-    return bool(each) and all(bound.holds for bound in each) and not drifts(probed)
+    return bool(each) and all(bound.holds for bound in each) and not (drifts(probed) or piles_up(probed))

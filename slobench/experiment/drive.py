@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from slobench.experiment.events import Event
+from slobench.experiment.events import Event, Progress
 from slobench.experiment.search import Drain, End, Offer, decide, refined_by
 from slobench.experiment.search_state import History, Reason, Settings, cost
 from slobench.experiment.stream import Probe, Probed, Stream
@@ -49,7 +49,8 @@ def drive(
             history = _note(settings, _spent(history, before, stream), stream.finished())
             yield Advanced(history, None)
         elif isinstance(move, Offer):
-            history = replace(history, issued=(*history.issued, move.probe))
+            found = (*history.found_in_flight, history.in_flight)
+            history = replace(history, issued=(*history.issued, move.probe), found_in_flight=found)
             yield Advanced(history, move.probe)
             for event in _offer(settings, stream, history, stopped):
                 if isinstance(event, History):
@@ -71,12 +72,15 @@ def _offer(
     for event in events:
         yield event
         ended = stream.finished()
-        history = _note(settings, history, ended)
+        if ended:
+            history = _note(settings, history, ended)
+        if isinstance(event, Progress):
+            history = replace(history, in_flight=event.in_flight)
         if stopped() or (probe.purpose == "refine" and history.refined is not None):
             events.close()  # type: ignore[attr-defined]  # a generator
             yield replace(history, given_up=(*history.given_up, probe.number))
             return
-        if ended:
+        if ended or isinstance(event, Progress):
             yield history
     yield _note(settings, history, stream.finished())
 

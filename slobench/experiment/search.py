@@ -19,6 +19,8 @@ BRACKET_N, BRACKET_SETTLE_S = 300, 20.0
 BRACKET_RATIO = 1.3
 SETTLE_S, SETTLE_E2E = 10.0, 4.0  # after a step of load: at least so long, and so many mean E2E
 WARM_P99 = 2.0  # p99 E2E of load before the first probe that counts
+OVERLOADED = 1.25  # times as many in flight as when a step began: it left a queue
+MOST_BACKLOG_S = 120.0
 STEP_LEAST, STEP_MOST = 0.025, 0.06
 LEAST_PROBES = 4
 FLOOR_N = 10
@@ -211,8 +213,16 @@ def _refine_probe(settings: Settings, history: History) -> Probe:
     rate = math.exp(x + side * min(max(se, STEP_LEAST), STEP_MOST))
     if settings.whole:
         rate = max(1.0, math.floor(rate) if side < 0 else math.ceil(rate))
-    settle_s = max(SETTLE_S, SETTLE_E2E * (_mean_e2e_s(history) or 0.0))
+    settle_s = max(SETTLE_S, SETTLE_E2E * (_mean_e2e_s(history) or 0.0)) + _backlog_s(history, math.exp(x), rate)
     return _probe(settings, history, "refine", rate, settings.probe_n, settle_s)
+
+
+def _backlog_s(history: History, root: float, rate: float) -> float:
+    """Time until a queue that an overloaded step left has gone, at what the next load leaves free; 0 without one."""
+    before = history.found_in_flight[-1] if history.found_in_flight else None
+    if before is None or history.in_flight is None or history.in_flight <= OVERLOADED * max(before, 1) or rate >= root:
+        return 0.0
+    return min((history.in_flight - before) / (root - rate), MOST_BACKLOG_S)
 
 
 def _certify_move(settings: Settings, history: History) -> Move:
@@ -239,8 +249,8 @@ def _certify_move(settings: Settings, history: History) -> Move:
 def certificate_rate(settings: Settings, history: History) -> float | None:
     """The load that is to be certified: the root, less its precision (or its interval, where that is wider)."""
     bracket = bracket_of(settings, history)
-    if bracket.by_queue:
-        return bracket.low
+    if bracket.by_queue and bracket.low is not None:
+        return bracket.low * math.exp(-settings.precision)
     found = root_of(settings, history)
     if found is None or not math.isfinite(found.low):
         return None

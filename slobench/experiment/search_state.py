@@ -71,6 +71,8 @@ class History:
     refined: Reason | None = None  # why refining ended, once it has
     requests: int = 0
     seconds: float = 0.0
+    in_flight: int | None = None  # now, where the stream says so
+    found_in_flight: tuple[int | None, ...] = ()  # when each of `issued` began
 
     def of(self, purpose: Purpose) -> tuple[Probed, ...]:
         """Finished probes of one purpose."""

@@ -44,7 +44,7 @@ def load(view: CapacityView, rate: float | None) -> str:
     """One load without its unit."""
     if rate is None:
         return words.ABSENT
-    return f"{rate:,.0f}" if view.users else f"{rate:.3g}" if rate < 100 else f"{rate:,.0f}"
+    return f"{rate:,.0f}" if view.users else words.three(rate)
 
 
 def interval(view: CapacityView) -> str:
