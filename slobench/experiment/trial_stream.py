@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -102,18 +103,25 @@ class TrialStream:
     def step(self, probe: Probe) -> Iterator[Event]:
         """Offer a closed loop from its first to its last reply."""
         ask = self._ask
-        if ask.asked.count:
+        if self._interrupted():
             return
         folder = probe_folder(ask.trial.folder, probe.number)
         workload = with_users(ask.trial.workload, round(probe.rate), probe.n, round(probe.settle_s * 1e9))
         trial = replace(ask.trial, workload=workload, target=self._target, folder=folder, seed=probe.seed, force=True)
-        for event in run_trial(trial, ask.asked):
-            if not self._running.alive():
-                raise TargetDiedError(self._running.failure() or "the server ended")
-            if not isinstance(event, Finished):
-                yield event
+        events = run_trial(trial, ask.asked)
+        try:
+            for event in events:
+                if not self._running.alive():
+                    raise TargetDiedError(self._running.failure() or "the server ended")
+                if not isinstance(event, Finished):
+                    yield event
+        except GeneratorExit:
+            if self._interrupted():  # it ends by itself when its replies have come
+                deque(events, maxlen=0)
+                self._store(probe, trial.workload)
+            raise
         probed = self._store(probe, trial.workload)
-        if not ask.asked.count:
+        if not self._interrupted():
             self._ended.append(probed)
 
     def finished(self) -> list[Probed]:
@@ -132,6 +140,9 @@ class TrialStream:
     def close(self) -> None:
         """Let go of the target."""
         self._running.stop()
+
+    def _interrupted(self) -> bool:
+        return self._ask.asked.count > 0
 
     def _store(self, probe: Probe, workload: Workload) -> Probed:
         """Turn the trial's spool into tables, and its records into what a search takes."""

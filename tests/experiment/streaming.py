@@ -6,10 +6,16 @@ import sys
 import time
 from pathlib import Path
 
+from slobench.cli.run import interruptible
 from slobench.config.slo import parse_slo
 from slobench.config.target import RemoteTarget
 from slobench.config.workload import Workload
+from slobench.experiment import search
+from slobench.experiment.capacity import SearchEnded, Wanted, ask_for, find_capacity
+from slobench.experiment.events import Notice, Searching
 from slobench.experiment.live_stream import StreamAsk
+from slobench.experiment.open_load import open_load
+from slobench.experiment.search_state import Settings
 from slobench.experiment.setup import Trial
 from slobench.experiment.stream import Counted, Probe, Purpose
 from slobench.experiment.trial import Interrupts
@@ -100,5 +106,27 @@ def forever(folder: Path, url: str) -> None:
         time.sleep(0)
 
 
+def searching(folder: Path, url: str, *, resume: bool) -> None:
+    """A search with hardly any time to settle; one line for each event that says how many probes have ended."""
+    search.BRACKET_SETTLE_S = search.SETTLE_S = 0.3
+    search.BRACKET_N = 60
+    asked = ask(folder, url, workers=2, slo=("e2e<60ms", "attainment>=90%"))
+    settings = Settings(criteria=(), start_rate=20.0, precision=0.5, seed=4)
+    wanted = ask_for(asked.trial, Wanted(resume=resume), settings)
+    interrupts = Interrupts()
+    with interruptible(interrupts):
+        for event in find_capacity(wanted, interrupts, open_load):
+            match event:
+                case Notice(text):
+                    print(text, flush=True)
+                case Searching(probes=probes):
+                    print(f"ended {len(probes)}", flush=True)
+                case SearchEnded(found=found):
+                    print(f"reason {found.reason}", flush=True)
+
+
 if __name__ == "__main__":
-    forever(Path(sys.argv[1]), sys.argv[2])
+    if sys.argv[3:]:
+        searching(Path(sys.argv[1]), sys.argv[2], resume=sys.argv[3] == "resume")
+    else:
+        forever(Path(sys.argv[1]), sys.argv[2])
