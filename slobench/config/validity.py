@@ -80,6 +80,8 @@ class Thresholds(Model):
     """The same where a claim is judged by the run: INVALID below it."""
     v08_batches: Annotated[int, Field(ge=1, le=10)] = 10
     """Least tenths of the window with requests in them."""
+    v08_unsettled: Limit = 0.4
+    """Share of the window that MSER-5 would drop from its start; it tries no more than half."""
     v09_tail: Limit = 10.0
     """Least effective requests beyond a quantile that an objective judges."""
     v10_errors: Step = _step(0.001, 0.01)

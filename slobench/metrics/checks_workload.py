@@ -15,12 +15,14 @@ from slobench.metrics.summary import Finding, LatencyTable
 from slobench.metrics.window import Window
 from slobench.stats.arrivals import counts, dispersion, ks_distance
 from slobench.stats.quantiles import FloatArray
+from slobench.stats.warmup import mser5
 from slobench.units import format_s
 
 V08, V09, V11 = Check("V08", "workload"), Check("V09", "workload"), Check("V11", "workload")
 V12, V18, V19 = Check("V12", "instrument"), Check("V18", "instrument"), Check("V19", "workload")
 
 MANY_TOKENS = 32  # a reply this long cannot truly arrive at one instant
+FEW_E2E = 200  # replies, under which half of them are too few to be unlike the rest
 FEW_BINS = 20  # fewer counts say nothing of their dispersion
 POINT_MASS = 0.1  # gaps with a smaller cv are evenly spaced
 
@@ -61,6 +63,26 @@ def length(case: Case) -> Iterator[Finding]:
                 "no intervals can be given",
                 "run longer, or offer more",
             )
+
+
+def settled(case: Case) -> Iterator[Finding]:
+    """V08: MSER-5 over E2E in order of arrival, as an alarm: it cuts too little, so silence is no proof."""
+    limit = case.ask.thresholds.v08_unsettled
+    if case.window.whole_run:
+        return
+    order = np.argsort(seconds(case.requests, "scheduled_ns")[case.main], kind="stable")
+    e2e = case.derived["e2e_s"][case.main][order]
+    e2e = e2e[~np.isnan(e2e)]
+    if len(e2e) < FEW_E2E:
+        return
+    cut = mser5(e2e)
+    if cut is None or cut > limit * len(e2e):
+        share = "half or more" if cut is None else percent(cut / len(e2e))
+        yield V08.warning(
+            f"the first {share} of the window is unlike the rest (MSER-5 over E2E)", percent(limit),
+            "the server was still filling, or changed on the way: numbers are a mixture of both",
+            "use a longer --warmup, and look at the charts over time",
+        )  # fmt: skip
 
 
 def _at_least(window: Window, length_s: float) -> str:

@@ -34,6 +34,7 @@ def _all(case: Case) -> Iterator[Finding]:
         instrument.connections,
         server.stationarity,
         workload.length,
+        workload.settled,
         server.errors,
         workload.tokens,
         workload.stream_shape,
