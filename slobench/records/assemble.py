@@ -13,6 +13,7 @@ from slobench.errors import RecordsError
 from slobench.names import CHANNELS, OUTCOMES, Channel, Outcome, TokensSource
 from slobench.records import spool
 from slobench.records.arrow import floats, integers, text_values
+from slobench.records.chunk_rows import batches_of, sorted_chunks
 from slobench.records.schema import NULL, SPOOL_REQUESTS, WORKER_METRICS, Columns, Records
 from slobench.records.spool import Spooled
 
@@ -31,11 +32,11 @@ def assemble(folder: Path, plan_table: pa.Table, workers: int, *, only: tuple[in
     only: the plan is a part of what was offered, the requests with an index in [low, high).
     Raises RecordsError where the spool is missing or belongs to another plan.
     """
-    spooled = spool.read(folder / spool.FOLDER, only)
+    spooled = spool.read(folder / spool.FOLDER, only, with_chunks=False)
     rows = _planned(plan_table, workers)
-    chunks = _chunks(spooled)
+    chunks, with_chunks = sorted_chunks(batches_of(folder / spool.FOLDER, only))
     ended = _Rows(rows["index"], spooled.requests["index"])
-    begun = _Rows(rows["index"], np.concatenate([spooled.starts["index"], chunks["index"]]))
+    begun = _Rows(rows["index"], np.concatenate([spooled.starts["index"], with_chunks]))
     _put_starts(rows, spooled.starts)
     _put_ends(rows, spooled.requests, ended.at)
     is_open = begun.seen & ~ended.seen
@@ -115,6 +116,8 @@ def _schedule(rows: dict[str, NDArray[Any]], at: NDArray[np.int64], scheduled_ns
 
 def _put_open(rows: dict[str, NDArray[Any]], chunks: Columns, is_open: NDArray[np.bool_]) -> None:
     """Fill what the chunks of requests without an end record say about them."""
+    if not is_open.any():
+        return
     mine = np.flatnonzero(is_open[np.searchsorted(rows["index"], chunks["index"])])
     if not len(mine):
         return
@@ -145,20 +148,6 @@ def _due_but_not_begun(rows: Columns, spooled: Spooled, acted_on: NDArray[np.boo
     due: NDArray[np.bool_] = rows["scheduled_ns"] <= due_until_ns  # False where NaN: a user's turn never came
     lost: NDArray[np.bool_] = dead & due & ~acted_on & (rows["outcome"] == Outcome.UNSENT)
     return lost
-
-
-def _chunks(spooled: Spooled) -> dict[str, NDArray[Any]]:
-    """Sorted by index, then time; the order of arrival where times are equal."""
-    spooled_chunks = spooled.chunks
-    index, t_ns = spooled_chunks["index"], spooled_chunks["t_ns"]
-    order = np.argsort(index, kind="stable")
-    step_back = (np.diff(t_ns[order]) < 0) & (np.diff(index[order]) == 0)
-    if step_back.any():
-        order = np.lexsort((t_ns, index))
-    chunks = {name: spooled_chunks[name][order] for name in ("index", "t_ns", "bytes", "channel", "lag_ns")}
-    chunks["tokens"] = _nan_for_null(spooled_chunks["tokens"][order])
-    chunks["coalesced"] = spooled_chunks["coalesced"][order] != 0
-    return chunks
 
 
 def _telemetry(spooled: Spooled) -> dict[str, NDArray[Any]]:

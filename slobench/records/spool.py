@@ -252,6 +252,7 @@ class Spooled:
 
     starts: Columns
     chunks: Columns
+    """Empty where they were not asked for."""
     requests: Columns
     telemetry: Columns
     workers: frozenset[int]
@@ -262,7 +263,7 @@ class Spooled:
     """Names of files whose last batch is cut short."""
 
 
-def read(folder: Path, only: tuple[int, int] | None = None) -> Spooled:
+def read(folder: Path, only: tuple[int, int] | None = None, *, with_chunks: bool = True) -> Spooled:
     """Read a spool folder, also one that is still being written or was left by a crash.
 
     only: requests with an index in [low, high), and all telemetry; memory is that of what is kept.
@@ -272,10 +273,13 @@ def read(folder: Path, only: tuple[int, int] | None = None) -> Spooled:
         raise RecordsError(f"no spool in {folder}\n  expected  the spool/ folder of a run")
     batches: dict[str, list[tuple[int, pa.RecordBatch]]] = {name: [] for name in STREAMS}
     workers, torn = set(), []
-    for path, worker, name in _files_of(folder):
+    for path, worker, name in files_of(folder):
+        if name == "chunks" and not with_chunks:
+            workers.add(worker)
+            continue
         whole, is_torn = _whole_batches(path)
         if only is not None and "index" in STREAMS[name]:
-            whole = [part for batch in whole if (part := _part(batch, *only)).num_rows]
+            whole = [part for batch in whole if (part := part_of(batch, *only)).num_rows]
         batches[name] += [(worker, batch) for batch in whole]
         workers.add(worker)
         if is_torn:
@@ -292,7 +296,8 @@ def read(folder: Path, only: tuple[int, int] | None = None) -> Spooled:
     )
 
 
-def _files_of(folder: Path) -> list[tuple[Path, int, str]]:
+def files_of(folder: Path) -> list[tuple[Path, int, str]]:
+    """Return (file, worker, stream) of a spool folder, by worker, stream and number."""
     found = []
     for path in folder.iterdir():
         match = re.fullmatch(r"w(\d+)-(\w+)-(\d+)\.arrow", path.name)
@@ -313,7 +318,7 @@ def _whole_batches(path: Path) -> tuple[list[pa.RecordBatch], bool]:
     return batches, False
 
 
-def _part(batch: pa.RecordBatch, low: int, high: int) -> pa.RecordBatch:
+def part_of(batch: pa.RecordBatch, low: int, high: int) -> pa.RecordBatch:
     """The rows of a batch with an index in [low, high), the batch itself where that is all."""
     column = batch.column(batch.schema.get_field_index("index"))
     index = np.frombuffer(column.buffers()[1], dtype=np.int64, count=batch.num_rows)
