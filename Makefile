@@ -30,7 +30,7 @@ validate: $(STAMP) vllm-cpu
 vllm-cpu:
 	bash scripts/vllm_cpu_env.sh
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt hatch_build.py scripts/build_native.py slobench/generate/_receive.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "slobench needs Python 3.11 or newer; set PYTHON=python3.12, say"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'

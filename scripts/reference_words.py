@@ -235,6 +235,7 @@ RUN_JSON = {
     "clock": "`monotonic_ns` and `wall_ns` of one moment, `start_ns` = 0 of the run's clock on the monotonic one.",
     "workers": "Generator processes.",
     "stamps": "`kernel` or `user`: where receive times come from.",
+    "receiver": "`native` or `python`: what read the streams; null with transport `aiohttp`.",
     "vr": "Variance reduction; `off`: exact draws.",
     "thresholds": "Limits of the validity checks that held.",
     "cores": "Cores that the generator could use, one left for a target on the same machine.",

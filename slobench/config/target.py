@@ -36,6 +36,8 @@ class Talk(Model):
     api: Literal["completions", "chat"] = "completions"
     stream: bool = True
     transport: Literal["fast", "aiohttp"] = "fast"
+    receiver: Literal["auto", "native", "python"] = "auto"
+    """What reads streams (transport fast): the module in C, its twin in Python, or the first where it was built."""
     connection: Literal["pooled", "per-request", "per-session"] = "pooled"
     proxy: str | None = None
     """HTTP proxy (transport aiohttp); the environment's proxy variables are never used."""

@@ -209,7 +209,7 @@ class LiveStream:
             "workers_lost": {str(worker): why for worker, why in self._pool.lost.items()},
             "spool_error": next((end["spool_error"] for end in ends if end["spool_error"]), None),
         }
-        self._run["stamps"] = next((end["stamps"] for end in ends), None)
+        self._run |= {name: next((end.get(name) for end in ends), None) for name in ("stamps", "receiver")}
         write_run_json(self._spool, self._run)
         store_probes(self._ask.trial.folder)
 

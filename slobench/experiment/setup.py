@@ -82,6 +82,7 @@ def first_run_json(trial: Trial, plan: Plan, workers: int, secret: Collection[st
         "server": {},
         "workers": workers,
         "stamps": None,
+        "receiver": None,
         "vr": "off",
         "thresholds": workload.validity.to_dict(),
         "cores": default_workers(local_target=is_local(trial.target)),

@@ -139,7 +139,7 @@ def _close_books(
         "workers_lost": {str(worker): why for worker, why in pool.lost.items()},
         "spool_error": spool_error,
     }
-    run["stamps"] = next((end["stamps"] for end in ends), None)
+    run |= {name: next((end.get(name) for end in ends), None) for name in ("stamps", "receiver")}
     write_run_json(folder, run)
     for worker, why in pool.lost.items():
         yield Notice(f"generator process {worker} was lost: {why}")

@@ -73,3 +73,4 @@ class ReadCounters:
     unstamped: int = 0
     clock_steps: int = 0
     stamps: str = "user"  # kernel | user
+    receiver: str | None = None  # native | python; None: the transport has no such choice

@@ -52,10 +52,12 @@ class PlainReader(Protocol):
     """Watches sockets, and takes the reads of plain streams; knows nothing of exchanges and pools.
 
     kind: which implementation it is. ready: how many sockets the last `poll` found ready.
+    joined: how many events it took that a later one of the same read followed.
     """
 
     kind: str
     ready: int
+    joined: int
 
     def poll(self, limit: int) -> list[Ready]:
         """Read the plain streams among up to `limit` sockets that are ready; return what others must look at.
@@ -102,7 +104,7 @@ class PythonPlainReader:
     kind = "python"
 
     def __init__(self, epoll: select.epoll, clock: Clock, counters: ReadCounters) -> None:
-        self.ready = 0
+        self.ready = self.joined = 0
         self._epoll = epoll
         self._receiver = Receiver(clock, counters)
         self._streams: dict[int, _Stream] = {}
@@ -111,7 +113,7 @@ class PythonPlainReader:
         """As PlainReader."""
         streams, read, handed = self._streams, self._receiver.read, []
         found = self._epoll.poll(0, limit)
-        self.ready = len(found)
+        self.ready, self.joined = len(found), 0
         for fd, events in found:
             stream = streams.get(fd)
             if stream is None or not stream.active or not events & READABLE:
@@ -125,7 +127,10 @@ class PythonPlainReader:
                 stream.active = False
                 handed.append(Ready(fd, events, b"", self._receiver.now_ns(), 0, error.errno or 0))
                 continue
-            if not _take(stream, data, t_ns, lag_ns):
+            taken = _take(stream, data, t_ns, lag_ns)
+            if taken:
+                self.joined += taken - 1
+            else:
                 stream.active = False
                 handed.append(Ready(fd, events, data, t_ns, lag_ns))
         return handed
@@ -142,8 +147,9 @@ class PythonPlainReader:
         return Taken(stream.reads, stream.events, stream.tokens, stream.last_ns, stream.lag_max_ns)
 
 
-def _take(stream: _Stream, data: bytes, t_ns: int, lag_ns: int) -> bool:
-    """Record the events of a read; False where it holds anything else, and then nothing is recorded."""
+def _take(stream: _Stream, data: bytes, t_ns: int, lag_ns: int) -> int:
+    """Record the events of a read; return how many, 0 where it holds anything else, and then nothing is recorded."""
+    n = 1
     size, tail = len(data), stream.tail
     head = (_HEADS[size] if size < _HEADS_UP_TO else None) if stream.chunked else b""
     match = None
@@ -156,20 +162,20 @@ def _take(stream: _Stream, data: bytes, t_ns: int, lag_ns: int) -> bool:
             stream.tokens += tokens
         nbytes = size - len(head or b"") - len(tail) + len(stream.suffix) - _AROUND_BYTES
         stream.sink.add(stream.index, t_ns, tokens, nbytes, stream.shape.channel, lag_ns, False)
-        stream.events += 1
     else:
         found = _events(stream, data)
-        if not found:
-            return False
+        n = len(found)
+        if not n:
+            return 0
         for nth, (tokens, nbytes) in enumerate(found, 1):
-            stream.sink.add(stream.index, t_ns, tokens, nbytes, stream.shape.channel, lag_ns, nth < len(found))
+            stream.sink.add(stream.index, t_ns, tokens, nbytes, stream.shape.channel, lag_ns, nth < n)
             stream.tokens += max(tokens, 0)
-        stream.events += len(found)
+    stream.events += n
     stream.reads += 1
     stream.last_ns = t_ns
     if lag_ns > stream.lag_max_ns:  # noqa: PLR1730 (max() costs a call for every read)
         stream.lag_max_ns = lag_ns
-    return True
+    return n
 
 
 def _events(stream: _Stream, data: bytes) -> list[tuple[int, int]]:

@@ -13,7 +13,8 @@ from slobench.errors import UsageError
 from slobench.generate.connection import Address, Connection
 from slobench.generate.deadlines import Deadlines, Timeouts
 from slobench.generate.exchange import Exchange, OnEnd, ReadCounters
-from slobench.generate.plain import READABLE, PythonPlainReader
+from slobench.generate.native import make_reader
+from slobench.generate.plain import READABLE
 from slobench.generate.stamps import Receiver
 from slobench.generate.tls import TlsCodec, tls_context
 from slobench.generate.watch import Watch
@@ -84,7 +85,8 @@ class FastTransport:
         self._addresses = [(family, address) for family, _, _, _, address in found]
         self._watch = Watch(self._serve, self._now_ns, patient=self._patient)
         self._epoll = self._watch.epoll
-        self._plain = PythonPlainReader(self._epoll, self._clock, self._counters)
+        self._plain = make_reader(self._endpoint.receiver, self._epoll, self._clock, self._counters)
+        self._counters.receiver = self._plain.kind
         self._deadlines = Deadlines(self._now_ns, self._by_index.__contains__, self._judge)
 
     def start(self, exchange: Exchange) -> None:
@@ -99,6 +101,7 @@ class FastTransport:
 
     def abort(self, exchange: Exchange, outcome: Outcome) -> None:
         """End the exchange now and close its connection."""
+        self._watch.flush()
         connection = self._by_index.get(exchange.index)
         if connection is None or connection.exchange is not exchange:
             return
@@ -221,7 +224,7 @@ class FastTransport:
 
     # Reading and decoding
 
-    def _serve(self) -> int:
+    def _serve(self) -> tuple[int, int]:
         by_fd = self._by_fd
         for ready in self._plain.poll(_EVENTS_PER_PASS):
             connection, events = by_fd.get(ready.fd), ready.events
@@ -243,7 +246,7 @@ class FastTransport:
         if self._decode_queue and not self._slice_planned:
             self._slice_planned = True
             self._decode_slice()
-        return self._plain.ready
+        return self._plain.ready, self._plain.joined
 
     def _queue_decode(self, connection: Connection) -> None:
         """Decode what is pending: when the sockets that are ready were read, or soon."""
@@ -328,10 +331,11 @@ class FastTransport:
 
     def _judge(self, index: int) -> int | None:
         """End the exchange where it has timed out, else say when to look again."""
-        connection, now_ns = self._by_index[index], self._now_ns()
-        exchange = connection.exchange
-        if exchange is None:
+        self._watch.flush()
+        connection, now_ns = self._by_index.get(index), self._now_ns()
+        if connection is None or connection.exchange is None:
             return None
+        exchange = connection.exchange
         if connection.is_plain:
             connection.end_plain(self._plain)
             connection.begin_plain(self._plain)

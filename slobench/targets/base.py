@@ -90,6 +90,7 @@ def endpoint(talk: Talk, found: Found, launch: Launch) -> Endpoint:
         api=talk.api,
         stream=talk.stream,
         transport=talk.transport,
+        receiver=talk.receiver,
         connection=talk.connection,
         proxy=talk.proxy,
         headers=dict(launch.headers),

@@ -27,6 +27,7 @@ class Endpoint:
     api: Literal["completions", "chat"] = "completions"
     stream: bool = True
     transport: Literal["fast", "aiohttp"] = "fast"
+    receiver: Literal["auto", "native", "python"] = "auto"
     connection: Literal["pooled", "per-request", "per-session"] = "pooled"
     proxy: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)

@@ -1,16 +1,19 @@
-"""Every conformance case runs on both transports, and on both APIs where it names one."""
+"""Every conformance case runs on both transports, the fast one with both receivers, and on both APIs."""
 
 from __future__ import annotations
 
 import pytest
 
+from slobench.generate import native
 from tests.conformance.dialect import Dialect
 from tests.conformance.harness import Ask, TransportName
 
 
-@pytest.fixture(params=["fast", "aiohttp"])
+@pytest.fixture(params=["native", "python", "aiohttp"])
 def transport(request: pytest.FixtureRequest) -> TransportName:
     """Name the transport under test."""
+    if request.param == "native" and native.find()[0] is None:
+        pytest.skip(f"no native module: {native.find()[1]}")
     return request.param
 
 

@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import uvloop
@@ -19,8 +20,13 @@ from slobench.wire.endpoint import Endpoint
 from slobench.wire.reply import Reply
 from tests.conformance.server import Request, Script, ScriptedServer
 
-TRANSPORTS = {"fast": FastTransport, "aiohttp": AiohttpTransport}
-TransportName = Literal["fast", "aiohttp"]
+TRANSPORTS = {
+    "native": partial(FastTransport, patient=True),
+    "python": partial(FastTransport, patient=True),
+    "aiohttp": AiohttpTransport,
+}
+TransportName = Literal["native", "python", "aiohttp"]
+"""The fast transport with either of its receivers, and the other one."""
 
 
 class Chunk(NamedTuple):
@@ -40,6 +46,7 @@ class Rows:
     """A ChunkSink that keeps its rows."""
 
     rows: list[Chunk] = field(default_factory=list)
+    packed = None
 
     def add(self, *row: Any) -> None:
         self.rows.append(Chunk(*row))
@@ -49,7 +56,7 @@ class Rows:
 class Ask:
     """How exchanges are made; the defaults are the usual streamed completion."""
 
-    transport: TransportName = "fast"
+    transport: TransportName = "python"
     api: Literal["completions", "chat"] = "completions"
     stream: bool = True
     due_tokens: int | None = None
@@ -114,7 +121,8 @@ async def _converse(scripts: Sequence[Script], ask: Ask, tls: ssl.SSLContext | N
             model="tiny",
             api=ask.api,
             stream=ask.stream,
-            transport=ask.transport,
+            transport="aiohttp" if ask.transport == "aiohttp" else "fast",
+            receiver="auto" if ask.transport == "aiohttp" else ask.transport,
             **ask.endpoint,
         )
         transport: Transport = TRANSPORTS[ask.transport](endpoint, clock, on_end, "test", counters)

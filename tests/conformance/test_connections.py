@@ -291,7 +291,7 @@ def test_a_reply_that_nobody_asked_for_is_nobody_s(dialect: Dialect, ask: Ask) -
 def test_bytes_behind_a_reply_end_its_connection_only(dialect: Dialect, surplus: bytes) -> None:
     """What follows a reply in the same read spoils neither it nor the next one (fast; aiohttp cannot tell)."""
     good = streamed(dialect.reply([" a"]))
-    seen = converse([[Send(good[0].data + surplus)], good], Ask("fast", dialect.api, requests=2, pause_s=0.05))
+    seen = converse([[Send(good[0].data + surplus)], good], Ask("python", dialect.api, requests=2, pause_s=0.05))
     assert [exchange.outcome for exchange in seen.exchanges] == [Outcome.OK, Outcome.OK]
     assert seen.exchanges[0].reply.http_status == 200
     assert seen.exchanges[1].connection_new is True

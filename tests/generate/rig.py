@@ -86,6 +86,8 @@ class FakePacer:
 class Rows:
     """A spool stream that keeps its rows."""
 
+    packed = None
+
     def __init__(self) -> None:
         self.rows: list[Any] = []
 

@@ -29,6 +29,8 @@ CLASSES = ("chat", "batch")
 class NoSink:
     """Keeps nothing."""
 
+    packed = None
+
     def add(self, *_: Any) -> None:
         pass
 

@@ -21,6 +21,8 @@ Row = tuple[int, int, int, int, int, int, bool]
 class Rows(list[Row]):
     """A ChunkSink that keeps its rows."""
 
+    packed = None
+
     def add(self, *row: Any) -> None:
         self.append(row)
 
