@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -83,6 +84,7 @@ def open_stream(ask: StreamAsk) -> LiveStream:
     spool = folder / SPOOL
     headers = resolve_secrets(trial.target.talk)
     with ExitStack() as stack:
+        stack.callback(shutil.rmtree, spool, ignore_errors=True)  # nothing was offered: the folder can be used again
         workers = trial.workers or workers_for(trial.workload, trial.target)
         fd_limit = raise_fd_limit(0)
         pool = Pool(workers, spool)  # they import while the target starts

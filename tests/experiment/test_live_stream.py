@@ -16,7 +16,7 @@ import pytest
 
 from slobench.config.load import load_target
 from slobench.config.slo import parse_slo
-from slobench.errors import ConfigError, TargetDiedError, WorkerError
+from slobench.errors import ConfigError, TargetDiedError, TargetStartError, WorkerError
 from slobench.experiment.live_stream import LiveStream, open_stream
 from slobench.experiment.probed import Counts
 from slobench.experiment.probes import store_probes
@@ -269,6 +269,13 @@ def test_a_killed_search_leaves_no_process_and_its_probes_can_be_stored(tmp_path
     assert runs[0]["run"]["interrupted"] is False
     assert runs[-1]["run"]["interrupted"] is True
     assert store_probes(folder) == []
+
+
+def test_a_stream_that_does_not_start_leaves_nothing_behind(tmp_path: Path) -> None:
+    """No server there: its error, and the folder as it was."""
+    with pytest.raises(TargetStartError):
+        open_stream(ask(tmp_path / "search", "http://127.0.0.1:1", workers=1))
+    assert [path.name for path in (tmp_path / "search").iterdir() if path.name != "server.log"] == []
 
 
 def test_requests_that_the_server_cannot_hold_are_refused(tmp_path: Path) -> None:
