@@ -157,7 +157,7 @@ def untimed(received: Received) -> dict[str, object]:
     return {
         "rows": [(r.index, r.tokens, r.nbytes, r.channel, r.coalesced) for r in received.rows],
         "counts": (reply.chunks, reply.input_tokens, reply.output_tokens, reply.reasoning_tokens, reply.cached_tokens),
-        "first": (reply.first_chunk_tokens, reply.first_token_error_ns == 0, reply.tokens_source),
+        "first": (reply.first_chunk_tokens, reply.first_token_error_ns == NULL, reply.tokens_source),
         "ends": (reply.finish_reason, reply.http_status, reply.done, received.outcome, received.error),
         "reads": exchange.reads,
         "seen": [t != NULL for t in times],
