@@ -68,6 +68,7 @@ def _of_narrowness(found: Narrowness) -> dict[str, Any]:
             "n_eff": each.seen.n_eff,
             "half_width": each.half_width,
             "wanted": each.wanted,
+            "spread_counts": each.spread_counts,
         }
         for each in found.widths
     }

@@ -28,6 +28,8 @@ class Ask:
     ceiling: what this machine can offer by its own test; None: never tested.
     window_s: begin and end of the measurement window, of a probe that is a part of a longer stream; None: to be chosen.
     stopped: how it ended, where not at its planned end. undecided: it was to decide its SLO, and could not.
+    looked: of a run stopped when precise, each metric it was to be sure of, and the largest relative half-width x
+    sqrt(s) that any of its looks found.
     """
 
     warmup_s: float = 0.0
@@ -55,4 +57,5 @@ class Ask:
     window_s: tuple[float, float] | None = None
     stopped: Stopped = ""
     undecided: bool = False
+    looked: tuple[tuple[str, float], ...] = ()
     thresholds: Thresholds = field(default_factory=Thresholds)

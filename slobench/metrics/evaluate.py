@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from slobench.metrics.estimate import Windows, split
 from slobench.metrics.explain import statement
 from slobench.metrics.latency import derive
 from slobench.metrics.slo import Judged, has_limits, judge
-from slobench.metrics.stopped import marked
+from slobench.metrics.stopped import marked, result_widened, table_widened
 from slobench.metrics.summary import Finding, LatencyTable, SloResult, Summary, WindowText
 from slobench.names import Exit, TokensSource, first_exit
 from slobench.records.schema import Columns, Records
@@ -59,6 +60,7 @@ def evaluate(records: Records, slo: Slo, ask: Ask) -> Evaluation:
     source = tables.Source.of(case, windows)
     adjusted = tables.adjusted(source)
     found = validity.findings(case, adjusted)
+    widen = partial(table_widened, ask=ask, end_s=chosen.end_s)
     return Evaluation(
         records=records,
         slo=slo,
@@ -69,11 +71,13 @@ def evaluate(records: Records, slo: Slo, ask: Ask) -> Evaluation:
         judged=judged,
         slo_met=judged.met if has_limits(slo) else np.full(len(judged.met), np.nan),
         windows=windows,
-        latency=marked(tables.successful(source, steady=is_steady(found)), ask.stopped),
-        latency_adjusted=marked(adjusted, ask.stopped),
+        latency=marked(widen(tables.successful(source, steady=is_steady(found))), ask.stopped),
+        latency_adjusted=marked(widen(adjusted), ask.stopped),
         latency_full_run=tables.full_run(source),
         findings=found,
-        results=marked(objectives.results(case, windows, adjusted, found), ask.stopped),
+        results=marked(
+            result_widened(objectives.results(case, windows, adjusted, found), ask, chosen.end_s), ask.stopped
+        ),
     )
 
 

@@ -18,6 +18,7 @@ from slobench.metrics.decide import BATCH_OF_E2E, Decision, Series, Standing, st
 from slobench.metrics.estimate import Windows, latency_table, share, split
 from slobench.metrics.latency import derive
 from slobench.metrics.slo import has_limits, judge
+from slobench.metrics.stopped import is_rare
 from slobench.metrics.summary import Estimate
 from slobench.names import Outcome
 from slobench.records.schema import Columns, Records
@@ -61,6 +62,11 @@ class Width:
     wanted: float
 
     @property
+    def spread_counts(self) -> bool:
+        """Whether later intervals may be held against this one: not where a share had too few misses for it."""
+        return self.half_width is not None and not (self.metric == ATTAINMENT and is_rare(self.seen))
+
+    @property
     def reached(self) -> bool:
         """Whether the interval is as narrow as was asked."""
         return self.half_width is not None and self.half_width <= self.wanted
@@ -101,7 +107,7 @@ def narrowness(records: Records, slo: Slo, ask: Ask, rule: Precise) -> Narrownes
         else:
             table = latency_table(derived[f"{metric}_s"][ok], _of(windows, ok), {name: quantile or 0.5})
             seen = table.get(name, Estimate(None))
-        widths.append(Width(name, seen, _half_width(seen), wanted))
+        widths.append(Width(name, seen, half_width(seen), wanted))
     long = not chosen.whole_run and chosen.lengths_of_e2e() >= ask.thresholds.v08_window_of_e2e
     return Narrowness(tuple(widths), long)
 
@@ -110,7 +116,8 @@ def _of(windows: Windows, chosen: BoolArray) -> Windows:
     return replace(windows, of=windows.of[chosen])
 
 
-def _half_width(seen: Estimate) -> float | None:
+def half_width(seen: Estimate) -> float | None:
+    """Half-width of an interval over its value; None where there is none."""
     if seen.value is None or seen.low is None or seen.high is None or not 0 < seen.value < math.inf:
         return None
     return (seen.high - seen.low) / 2 / seen.value

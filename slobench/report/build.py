@@ -146,6 +146,7 @@ def ask_of(run: Mapping[str, Any], workload: Workload, slo: Slo) -> Ask:
         window_s=_window_s(how),
         stopped=stopping.ended_early(run),
         undecided=stopping.undecided(run),
+        looked=stopping.looked(run),
         thresholds=Thresholds.from_dict(_section(run, "thresholds")),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,18 @@ def ended_early(run: Mapping[str, Any]) -> Stopped:
     if how.get("stop") == "interrupted":
         return "stopped by hand"
     return _BY_RULE.get(str(rule.get("reason")), "")
+
+
+def looked(run: Mapping[str, Any]) -> tuple[tuple[str, float], ...]:
+    """Return, of a run stopped when precise, (metric, largest half-width x sqrt(s) of its looks)."""
+    rule = _section(run, "stopping")
+    largest: dict[str, float] = {}
+    for look in rule.get("looks") or () if rule.get("reason") == "precise" else ():
+        for name, each in _section(look, "metrics").items():
+            if look.get("long") and each.get("spread_counts"):
+                spread = each["half_width"] * math.sqrt(look["settled_s"])
+                largest[name] = max(largest.get(name, 0.0), spread)
+    return tuple(largest.items())
 
 
 def undecided(run: Mapping[str, Any]) -> bool:

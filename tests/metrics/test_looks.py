@@ -12,8 +12,9 @@ from slobench.config.slo import parse_slo
 from slobench.config.until import Decided, Precise, parse_precision
 from slobench.metrics.ask import Ask
 from slobench.metrics.looks import narrowness, objectives_of, settled, verdict
-from slobench.metrics.stopped import marked
+from slobench.metrics.stopped import marked, widened
 from slobench.metrics.summary import Estimate
+from slobench.stats.intervals import expit, logit
 from tests.metrics.conftest import Run
 
 SLO = parse_slo(("ttft<500ms", "attainment>=90%"))
@@ -142,3 +143,45 @@ def test_intervals_of_a_run_stopped_by_hand_say_so(clean: Callable[..., Run]) ->
         assert "stopped by hand" in seen.note
     assert marked({"a": (Estimate(1.0),)}, "stopped when decided") == {"a": (Estimate(1.0),)}
     assert marked(Estimate(1.0, 0.5, 2.0), "") == Estimate(1.0, 0.5, 2.0)
+
+
+def test_what_a_run_was_stopped_for_is_no_surer_than_its_widest_look(clean: Callable[..., Run]) -> None:
+    """A look found +-20 % after 30 s, so 60 s are worth +-14 % however alike they look at the end; on the log scale.
+
+    Only the metric that was looked at, and where the look was no wider nothing changes.
+    """
+    run = clean()
+    rng = np.random.default_rng(1)
+    run["first_token_ns"] = run["first_token_ns"] + rng.normal(0, 1e6, len(run["first_token_ns"]))
+    narrow = run.evaluate().latency["chat"]["ttft"]
+    run.ask = replace(run.ask, looked=(("ttft:p50", 0.2 * 30**0.5), ("ttft:p90", 1e-9)), stopped="stopped when precise")
+    found = run.evaluate().latency
+    assert found["all"] == found["chat"]
+    seen, before = found["all"]["ttft"]["p50"], narrow["p50"]
+    assert seen.value == before.value
+    low, high = before.low, before.high
+    assert low is not None
+    assert high is not None
+    factor = 0.2 * (30 / 60) ** 0.5 / ((high - low) / 2 / before.value)  # type: ignore[operator]
+    assert factor > 2
+    assert np.log(seen.high / seen.value) == pytest.approx(factor * np.log(high / before.value), rel=0.02)  # type: ignore[operator]
+    assert np.log(seen.low / seen.value) == pytest.approx(factor * np.log(low / before.value), rel=0.02)  # type: ignore[operator]
+    assert found["all"]["ttft"]["p90"].low == narrow["p90"].low
+    assert found["all"]["ttft"]["p99"].low == narrow["p99"].low
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        (Estimate(0.9, 0.88, 0.92, n=1000), (expit(2 * logit(0.88) - logit(0.9)), expit(2 * logit(0.92) - logit(0.9)))),
+        (Estimate(0.997, 0.98, 0.999, n=1000), (0.98, 0.999)),  # 3 misses: an exact interval
+        (Estimate(1.0, 0.98, 1.0, n=1000), (0.98, 1.0)),
+        (Estimate(0.9, 0.5, 0.99, n=1000), (0.5, 0.99)),  # wide enough already
+        (Estimate(0.9, n=1000), (None, None)),
+        (Estimate(None), (None, None)),
+    ],
+)
+def test_a_share_is_widened_between_0_and_1(seen: Estimate, expected: tuple[float | None, float | None]) -> None:
+    """On the logit scale, here by a factor of 2, and only where its interval is made on it."""
+    found = widened(seen, 2 * 0.02 / 0.9 * 100**0.5, 100.0, share=True)
+    assert (found.low, found.high) == pytest.approx(expected)

@@ -6,9 +6,9 @@ window and the intervals those of metrics.window and metrics.estimate.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -17,36 +17,61 @@ from slobench.experiment.stopping import planned_looks
 from slobench.metrics.ask import Ask
 from slobench.metrics.decide import BATCH_OF_E2E, Series, standing
 from slobench.metrics.estimate import latency_table, share, split
+from slobench.metrics.looks import Width, half_width
+from slobench.metrics.stopped import widened
 from slobench.metrics.summary import Estimate
 from slobench.metrics.window import choose
+from slobench.stats.quantiles import inverted_cdf
 from tests.validation.reference import Latencies, run
 
 RULE = Decided()
+STOPPED_CLAIM = 0.8  # what 95 % intervals labelled "stopped when precise" cover at least, where most runs are stopped
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """One load of the reference engine: its attainment in a long run, and how long its runs may get."""
+    """One load of the reference engine against one objective; side: where its attainment lies in a long run."""
 
+    name: str
     rate: float
-    cv: float
-    attainment: float
-    mean_e2e_s: float
-    p99_e2e_s: float
+    cv: float  # of the gaps; 1 = Poisson
+    objective: float
+    side: Literal["above", "at", "below"]
     bound_s: float
 
+    @property
+    def wrong(self) -> tuple[str, ...]:
+        """Decisions that are wrong; at the objective neither side may be decided more often than alpha."""
+        return {"above": ("missed",), "at": ("met", "missed"), "below": ("met",)}[self.side]
 
-def decisions(load: Load, objective: float, runs: int) -> Counter[str | None]:
-    """What was decided in so many runs of `load`: "met", "missed" or None."""
-    return Counter(decide(run(load.rate, load.cv, load.bound_s, seed), load, objective) for seed in range(runs))
+
+LOADS = (
+    Load("90 %, Poisson 17/s", 17.0, 1, 0.90, "above", 600),
+    Load("90 %, Poisson 20.1/s", 20.1, 1, 0.90, "at", 1200),
+    Load("90 %, gamma cv 2 18.6/s", 18.6, 2, 0.90, "at", 1200),
+    Load("90 %, Poisson 21.5/s", 21.5, 1, 0.90, "below", 600),
+    Load("99 %, Poisson 14/s", 14.0, 1, 0.99, "above", 900),
+    Load("99 %, Poisson 18.5/s", 18.5, 1, 0.99, "at", 1200),
+    Load("99 %, gamma cv 2 15.4/s", 15.4, 2, 0.99, "at", 1200),
+    Load("99 %, Poisson 20.1/s", 20.1, 1, 0.99, "below", 600),
+)
 
 
-def decide(seen: Latencies, load: Load, objective: float) -> str | None:
-    """One run, its batches sized by its first look; a decision holds at whichever look it is seen."""
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What one run decided, and after how many seconds of load."""
+
+    decided: str | None
+    after_s: float
+
+
+def decide(load: Load, seed: int) -> Decision:
+    """Make one run, its batches sized by its first look; a decision is the same at whichever look it is seen."""
+    seen = run(load.rate, load.cv, load.bound_s, seed)
     first = seen.arrival_s + seen.e2e_s < RULE.first_look / 1e9
     batch_s = max(RULE.batch / 1e9, BATCH_OF_E2E * float(seen.e2e_s[first].mean()))
-    size = round(load.rate * batch_s)
-    return standing(series(seen), objective, size, RULE.alpha).decided
+    found = standing(series(seen), load.objective, round(load.rate * batch_s), RULE.alpha)
+    return Decision(found.decided, load.bound_s if found.after is None else found.after / load.rate)
 
 
 def series(seen: Latencies) -> Series:
@@ -56,24 +81,117 @@ def series(seen: Latencies) -> Series:
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
-    """Where a run stopped by precision: when, at which look, with which estimates; stopped False at its bound."""
+class Watched:
+    """A load whose runs stop once they are precise."""
+
+    rate: float
+    cv: float
+    bound_s: float
+
+
+WATCHED = {
+    "Poisson 12/s": Watched(12.0, 1, 1200),
+    "gamma cv 2 12/s": Watched(12.0, 2, 1200),
+    "Poisson 18.5/s": Watched(18.5, 1, 1200),
+}
+ASKED = Precise(
+    within={
+        **dict.fromkeys(("ttft:p90", "tpot:p50", "e2e:p50", "attainment"), 0.05),
+        **dict.fromkeys(("ttft:p99", "tpot:p99"), 0.1),
+    }
+)
+"""What each run is watched for, one metric after another; percentiles of the far tail need long to 5 %."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A look at `at_s`: what it found of the settled requests, and what the report would find if it ended the run."""
 
     at_s: float
-    look: int
-    stopped: bool
-    estimates: Mapping[str, Estimate]
+    settled_s: float
+    found: Mapping[str, Estimate]
+    reported: Mapping[str, Estimate]
 
 
-def until_precise(seen: Latencies, rule: Precise, bound_s: float) -> Stop:
-    """Look at a run at the planned times until it is precise enough; the estimates are those of its report."""
-    looks = planned_looks(rule, bound_s)
-    for number, at_s in enumerate(looks, 1):
-        found = estimates(seen, settled_s(seen, at_s), rule)
-        if found is not None and all(width(found[name]) <= wanted for name, wanted in rule.within.items()):
-            final = estimates(seen, at_s, rule)
-            return Stop(at_s, number, True, final if final is not None else found)
-    return Stop(bound_s, len(looks), False, estimates(seen, bound_s, rule) or {})
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One watched run: its looks at a window that is long enough, and its values after a minute."""
+
+    looks: tuple[Look, ...]
+    values: Mapping[str, np.ndarray]
+
+
+def watched(load: Watched, seed: int) -> Run:
+    """Make one run and look at it at the planned times."""
+    seen = run(load.rate, load.cv, load.bound_s, seed)
+    looks = []
+    for at_s in (*planned_looks(ASKED, load.bound_s), load.bound_s):
+        found, reported = estimates(seen, settled_s(seen, at_s)), estimates(seen, at_s)
+        if found is not None and reported is not None:
+            looks.append(Look(at_s, settled_s(seen, at_s), found, reported))
+    late = seen.arrival_s >= 60
+    return Run(tuple(looks), {name: values(seen, name)[late].astype(np.float32) for name in ASKED.within})
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How often intervals of one metric hold the truth.
+
+    at_stop: as reported at the look that stopped the run; narrow: without the widening; fixed: in runs of the median
+    length that nothing stopped. stopped: share of runs that a look stopped before the bound.
+    """
+
+    metric: str
+    stopped: float
+    median_s: float
+    at_stop: float
+    narrow: float
+    fixed: float
+
+
+def coverage(runs: Sequence[Run]) -> Iterator[Coverage]:
+    """Of each metric, in the runs that were stopped; the truth is the value pooled over all runs."""
+    for name, wanted in ASKED.within.items():
+        pooled = np.concatenate([each.values[name] for each in runs]).astype(np.float64)
+        quantile = metric_of(name)[1]
+        truth = float(pooled.mean()) if quantile is None else inverted_cdf(pooled[~np.isnan(pooled)], quantile)
+        stops = [stop for each in runs if (stop := stopped(each, name, wanted)) is not None]
+        if not stops:
+            continue
+        median_s = float(np.median([look.at_s for look, _ in stops]))
+        at_median = [look for each in runs for look in each.looks if look.at_s == nearest(each, median_s)]
+        yield Coverage(
+            name,
+            len(stops) / len(runs),
+            median_s,
+            float(np.mean([holds(reported, truth) for _, reported in stops])),
+            float(np.mean([holds(look.reported[name], truth) for look, _ in stops])),
+            float(np.mean([holds(look.reported[name], truth) for look in at_median])),
+        )
+
+
+def stopped(one: Run, name: str, wanted: float) -> tuple[Look, Estimate] | None:
+    """Return the look that stops a run for one metric, and what the report then says; None: its bound ends it."""
+    spread = 0.0
+    for look in one.looks[:-1]:
+        half = half_width(look.found[name])
+        if half is None:
+            continue
+        if Width(name, look.found[name], half, wanted).spread_counts:
+            spread = max(spread, half * look.settled_s**0.5)
+        if half <= wanted:
+            return look, widened(look.reported[name], spread, look.at_s, share=name == "attainment")
+    return None
+
+
+def nearest(one: Run, at_s: float) -> float:
+    """The time of the look next to `at_s`."""
+    return min((look.at_s for look in one.looks), key=lambda each: abs(each - at_s))
+
+
+def holds(seen: Estimate, truth: float) -> bool:
+    """Whether the interval holds the truth; one that does not exist does not."""
+    return seen.low is not None and seen.high is not None and seen.low <= truth <= seen.high
 
 
 def settled_s(seen: Latencies, at_s: float) -> float:
@@ -82,32 +200,29 @@ def settled_s(seen: Latencies, at_s: float) -> float:
     return min(float(np.min(seen.arrival_s[open_then], initial=np.inf)), at_s)
 
 
-def estimates(seen: Latencies, until_s: float, rule: Precise) -> dict[str, Estimate] | None:
-    """Estimate the metrics of the rule over the window of a run that ended at `until_s`; None where it is too short."""
+def estimates(seen: Latencies, until_s: float) -> dict[str, Estimate] | None:
+    """Estimate every metric over the window of a run that ended at `until_s`; None where it is too short."""
     known = seen.arrival_s < until_s
-    requests = {"scheduled_ns": seen.arrival_s[known] * 1e9, "outcome": np.full(int(known.sum()), "ok")}
+    n = int(known.sum())
+    requests = {"scheduled_ns": seen.arrival_s[known] * 1e9, "outcome": np.full(n, "ok"), "session": np.arange(n)}
     ask = Ask(duration_s=until_s)
-    window = choose({**requests, "session": np.arange(int(known.sum()))}, seen.e2e_s[known], ask)
+    window = choose(requests, seen.e2e_s[known], ask)
     if window.whole_run or window.lengths_of_e2e() < ask.thresholds.v08_window_of_e2e:
         return None
     main = window.holds(seen.arrival_s)
     windows = split(window.batch(seen.arrival_s), window.lengths_of_e2e())
-    return dict(_estimates(seen, main, windows, rule))
-
-
-def _estimates(seen: Latencies, main: np.ndarray, windows, rule: Precise) -> Iterator[tuple[str, Estimate]]:
     inside = replace(windows, of=windows.of[main])
-    for name in rule.within:
-        metric, quantile = metric_of(name)
+    out = {}
+    for name in ASKED.within:
+        quantile = metric_of(name)[1]
         if quantile is None:
-            yield name, share(seen.good, main, windows, seen.risk)
+            out[name] = share(seen.good, main, windows, seen.risk)
         else:
-            values = getattr(seen, f"{metric}_s")[main]
-            yield name, latency_table(values, inside, {name: quantile})[name]
+            out[name] = latency_table(values(seen, name)[main], inside, {name: quantile}).get(name, Estimate(None))
+    return out
 
 
-def width(seen: Estimate) -> float:
-    """Half-width of an interval over its value, +inf where there is none."""
-    if seen.value is None or seen.low is None or seen.high is None:
-        return np.inf
-    return (seen.high - seen.low) / 2 / seen.value
+def values(seen: Latencies, name: str) -> np.ndarray:
+    """One value per request of the metric that `name` is a quantile or a share of."""
+    metric, quantile = metric_of(name)
+    return np.asarray(seen.good if quantile is None else getattr(seen, f"{metric}_s"), dtype=np.float64)
