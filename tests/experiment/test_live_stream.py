@@ -226,6 +226,24 @@ def test_a_target_that_dies_ends_the_search_and_keeps_what_was(tmp_path: Path) -
     assert load(tmp_path / "probe-00").records.requests["outcome"].tolist().count("ok") >= 10
 
 
+def test_gaps_and_deadlines_of_real_token_streams_are_judged_as_the_records_are(tmp_path: Path) -> None:
+    """Against the engine, whose chunked streams the fastest reader takes: each share of each batch."""
+    clauses = ("ttft<15ms", "tpot<8ms", "max_gap<9ms", "deadline(14ms, 7ms, share=80%)", "attainment>=90%")
+    asked = ask(tmp_path, "http://127.0.0.1:1", workers=1, slo=clauses)
+    asked = replace(asked, trial=replace(asked.trial, target=load_target("sim-reference").value))
+    with closing(open_stream(asked)) as stream:
+        for _ in stream.step(probe(0, 60, 100)):
+            pass
+        for _ in stream.drain():
+            pass
+        (probed,) = stream.finished()
+    stored = load(tmp_path / "probe-00")
+    rows = np.flatnonzero(stored.phase == "main")
+    counts = Counts(stored.records, stored.derived, rows, parse_slo(clauses, CLASSES))
+    assert probed.tallies == counts.tallies(asked.counted)
+    assert probed.n() == 100
+
+
 def test_a_killed_worker_ends_the_search(tmp_path: Path) -> None:
     """WorkerError: half of the load is not the load; what it had begun is lost, the rest is stored."""
 
