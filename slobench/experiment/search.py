@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from slobench.experiment.certificate import certificate_size, certified
 from slobench.experiment.locate import Located, binding_of, locate
-from slobench.experiment.search_state import History, Reason, Settings, cost
+from slobench.experiment.search_state import PROBE_N, History, Reason, Settings, cost
 from slobench.experiment.steady import piles_up
 from slobench.experiment.stream import Probe, Probed, Purpose, futile
 
@@ -21,7 +21,9 @@ SETTLE_S, SETTLE_E2E = 10.0, 4.0  # after a step of load: at least so long, and 
 WARM_P99 = 2.0  # p99 E2E of load before the first probe that counts
 OVERLOADED = 1.25  # times as many in flight as when a step began: it left a queue
 MOST_BACKLOG_S = 120.0
+PRECISION = 0.03  # that steps and probe sizes are made for
 STEP_LEAST, STEP_MOST = 0.025, 0.06
+STEP_WIDEST = 0.15  # within what the fit can take for a line
 LEAST_PROBES = 4
 FLOOR_N = 10
 LONE = 0.2  # requests in flight on average below which a request is practically alone
@@ -144,7 +146,7 @@ def _bracket_move(settings: Settings, history: History) -> Move | None:
     bracket = bracket_of(settings, history)
     ratio, n = BRACKET_RATIO, BRACKET_N
     if bracket.by_queue:  # the SLO never binds: find where the queue begins to grow, as exactly as was asked
-        ratio, n = 1 + 2 * settings.precision, settings.probe_n
+        ratio, n = 1 + 2 * settings.precision, PROBE_N
     if bracket.low is None and bracket.high is None:
         rate = settings.start_rate
     elif bracket.high is not None and bracket.by_queue and _last_n(history, bracket.high) < n:
@@ -210,7 +212,9 @@ def _refine_probe(settings: Settings, history: History) -> Probe:
     tried = {each.probe.number for each in history.of("refine")}
     tried |= {probe.number for probe in history.issued if probe.purpose == "refine"}
     side = -1 if len(tried) % 2 == 0 else 1
-    rate = math.exp(x + side * min(max(se, STEP_LEAST), STEP_MOST))
+    coarse = max(1.0, settings.precision / PRECISION)  # few requests a probe tell a slope only over wider steps
+    step = min(max(se, STEP_LEAST * coarse), STEP_MOST * coarse, STEP_WIDEST)
+    rate = math.exp(x + side * step)
     if settings.whole:
         rate = max(1.0, math.floor(rate) if side < 0 else math.ceil(rate))
     settle_s = max(SETTLE_S, SETTLE_E2E * (_mean_e2e_s(history) or 0.0)) + _backlog_s(history, math.exp(x), rate)

@@ -22,11 +22,11 @@ _PURPOSES = {
     "certify": "certify",
 }
 MEANINGS = {
-    "capacity": "the highest offered load at which attainment still meets its target",
+    "capacity, max users": "the highest offered load, or number of users, at which attainment still meets its target",
     "attainment": "good requests of all that were scheduled; errors and timeouts are not good",
     "certified": "a load that one long probe with a fresh seed has shown, with 95 % confidence, to keep the target",
     "D, n_eff": "design effect, and n/D: how many independent requests the dependent ones are worth",
-    "slope": "change of the log odds of being good when the load grows by a factor e; capacity is sharper, the steeper",
+    "slope": "change of the log odds of being good when the load grows by a factor e; the steeper, the sharper the result",
 }
 
 
@@ -266,7 +266,7 @@ def curve_table(view: CapacityView) -> Table | None:
         return None
     step = max(1, (len(curve) - 1) // (_CURVE_ROWS - 1))
     rows = tuple(_curve_row(view, point) for point in curve[::step])
-    note = "fit of the refining probes with its pointwise 95 % band; within ±20 % of the capacity only"
+    note = "fit of the refining probes with its pointwise 95 % band; within ±20 % of the result only"
     return Table("Attainment by load", (unit(view), "attainment", "95 % band"), rows, (note,))
 
 
