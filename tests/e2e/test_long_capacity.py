@@ -41,14 +41,15 @@ class Found:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Of the capacity, 95 %."""
-        return self.capacity["low"], self.capacity["high"]
+        """Of the capacity, 95 %; from 0 to infinity where there is none."""
+        low, high = self.capacity["low"], self.capacity["high"]
+        return low or 0.0, math.inf if high is None else high
 
     @property
     def half_width(self) -> float:
         """Of ln(capacity)."""
         low, high = self.interval
-        return math.log(high / low) / 2
+        return math.log(high / low) / 2 if low else math.inf
 
 
 def capacity(folder: Path, target: str, *words: str) -> Found:
