@@ -99,7 +99,7 @@ class VirtualEngine:
 
     def step(self) -> list[int] | None:
         """Run one step of the engine; the rows that ended with it, None where there was nothing to run."""
-        step = self.core.step()
+        step = self.core.step(self.now_ns)
         if step is None:
             return None
         self.now_ns += step.duration_ns
