@@ -67,6 +67,7 @@ def test_mser_raises_the_alarm_where_the_start_is_unlike_the_rest(clean: Callabl
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("cell", CELLS)
 def test_false_alarms_stay_rare(cell: str, record_property: Any) -> None:
     """400 level runs: V07 warns of at most 5 %, near the knee of at most 8 %; OVERLOADED in at most 1 %.
@@ -84,6 +85,7 @@ def test_false_alarms_stay_rare(cell: str, record_property: Any) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_overloads_are_found() -> None:
     """A third more than the engine can carry, over less than fifteen mean E2E: OVERLOADED in 95 of 100 runs."""
     assert counted(Load(28.0, 210.0), range(100))[BY_CHANCE, "server"] >= fewest(100, 0.95)
