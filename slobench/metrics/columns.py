@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,12 +74,16 @@ class ChunkGroups:
         return np.repeat(of_requests[self.row], self.sizes)
 
 
+def slices(n: int, rows: int = 2**20) -> Iterator[slice]:
+    """Stretches of n rows: what is worked out in them needs memory for one, and that stays in the cache."""
+    return (slice(start, start + rows) for start in range(0, n, rows))
+
+
 def group_chunks(requests: Columns, chunks: Columns) -> ChunkGroups:
     """Stretches of chunk rows by request. Chunks of an index that is no request are an error."""
     index = np.asarray(chunks["index"])
-    starts = (
-        np.flatnonzero(np.diff(index, prepend=index[:1] - 1)).astype(np.int64) if len(index) else np.empty(0, np.int64)
-    )
+    later = np.flatnonzero(index[1:] != index[:-1]) + 1
+    starts = np.concatenate([[0], later]).astype(np.int64) if len(index) else np.empty(0, np.int64)
     ends = np.append(starts[1:], len(index)).astype(np.int64) if len(index) else starts
     ids = np.asarray(requests["index"])
     rows = np.searchsorted(ids, index[starts])

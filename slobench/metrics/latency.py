@@ -75,7 +75,8 @@ def gaps_s(chunks: Columns, groups: ChunkGroups) -> FloatArray:
     times = np.asarray(chunks["t_ns"], dtype=np.int64)
     gaps = np.empty(len(times))
     if len(times):
-        np.divide(np.diff(times), NS, out=gaps[1:])
+        np.subtract(times[1:], times[:-1], out=gaps[1:])
+        gaps /= NS
         gaps[groups.start] = np.nan
     return gaps
 
@@ -100,6 +101,8 @@ def event_tokens(requests: Columns, chunks: Columns, groups: ChunkGroups) -> Flo
     if not unknown.any():
         return said
     total = number(requests, "output_tokens")[groups.row]
+    if unknown.all() and bool(np.all(np.isnan(total) | (total == groups.sizes))):
+        return np.broadcast_to(1.0, len(said))  # the usual case; it takes no memory
     known = np.add.reduceat(np.nan_to_num(said), groups.start)
     missing = np.add.reduceat(unknown.astype(np.float64), groups.start)
     with np.errstate(invalid="ignore", divide="ignore"):

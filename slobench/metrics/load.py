@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from slobench.metrics.columns import (
     ENDED_EARLY,
@@ -15,10 +16,11 @@ from slobench.metrics.columns import (
     number,
     outcome_in,
     seconds,
+    slices,
 )
 from slobench.metrics.estimate import Windows
 from slobench.metrics.latency import event_tokens, tokens_per_event
-from slobench.metrics.rates import rate
+from slobench.metrics.rates import rate_of_sums
 from slobench.metrics.summary import Estimate, Load
 from slobench.metrics.window import Window
 from slobench.names import Outcome
@@ -33,12 +35,14 @@ class TokenFlow:
     Tokens of failed replies are left out; those of replies that we ended were served all the same.
     """
 
-    row: np.ndarray[tuple[int], np.dtype[np.int64]]  # position of the request
+    row: NDArray[np.integer]  # position of the request
     at_s: FloatArray
     tokens: FloatArray
 
     def of(self, chosen: BoolArray) -> TokenFlow:
         """Return the flow of the chosen requests."""
+        if chosen.all():
+            return self
         keep = chosen[self.row]
         return TokenFlow(self.row[keep], self.at_s[keep], self.tokens[keep])
 
@@ -47,18 +51,22 @@ def token_flow(requests: Columns, chunks: Columns) -> TokenFlow:
     """All output tokens with their receive times. Their sum is that of the replies' output tokens."""
     served = is_ok(requests) | outcome_in(requests, ENDED_EARLY)
     groups = group_chunks(requests, chunks)
-    rows = groups.spread(np.arange(len(served)))
+    rows = groups.spread(np.arange(len(served), dtype=np.int32))
+    at = np.asarray(chunks["t_ns"]) / 1e9
     tokens = event_tokens(requests, chunks, groups)
-    keep = served[rows] if len(rows) else np.zeros(0, dtype=np.bool_)
+    if not served[groups.row].all():
+        keep = groups.spread(served)
+        rows, at, tokens = rows[keep], at[keep], tokens[keep]
     streamed = np.zeros(len(served), dtype=np.bool_)
     streamed[groups.row] = True
     whole = np.flatnonzero(served & ~streamed & (number(requests, "output_tokens") > 0))
-    at = np.asarray(chunks["t_ns"], dtype=np.float64)[keep] / 1e9
+    if not len(whole):
+        return TokenFlow(rows, at, tokens)
     ended = seconds(requests, "last_token_ns")[whole]
     return TokenFlow(
-        np.concatenate([rows[keep], whole]).astype(np.int64),
+        np.concatenate([rows, whole]),
         np.concatenate([at, np.where(np.isnan(ended), seconds(requests, "end_ns")[whole], ended)]),
-        np.concatenate([tokens[keep], number(requests, "output_tokens")[whole]]),
+        np.concatenate([tokens, number(requests, "output_tokens")[whole]]),
     )
 
 
@@ -69,9 +77,13 @@ def token_series(flow: TokenFlow, start_s: float, end_s: float, width_s: float =
     """
     length = end_s - start_s
     buckets = max(round(length / width_s), 1)
-    inside = (flow.at_s >= start_s) & (flow.at_s < end_s)
-    where = np.minimum(((flow.at_s[inside] - start_s) / length * buckets).astype(np.int64), buckets - 1)
-    return length / buckets, np.bincount(where, weights=flow.tokens[inside], minlength=buckets).astype(np.float64)
+    sums = np.zeros(buckets)
+    for part in slices(len(flow.at_s)):
+        at_s = flow.at_s[part]
+        inside = (at_s >= start_s) & (at_s < end_s)
+        where = np.minimum(((at_s[inside] - start_s) / length * buckets).astype(np.int64), buckets - 1)
+        sums += np.bincount(where, weights=flow.tokens[part][inside], minlength=buckets)
+    return length / buckets, sums
 
 
 def in_flight(begin_s: FloatArray, end_s: FloatArray, edges_s: FloatArray) -> tuple[FloatArray, int]:
@@ -126,12 +138,17 @@ class Measured:
     window: Window
     windows: Windows
 
-    def rate(self, at_s: FloatArray, amounts: FloatArray) -> Estimate:
-        """Estimate a rate over the window, each amount at its time."""
-        inside = self.window.holds(at_s) & (amounts > 0)
-        return rate(
-            amounts[inside], self.window.batch(at_s[inside], self.windows.count), self.windows, self.window.length_s
-        )
+    def rate(self, *flows: tuple[FloatArray, FloatArray]) -> Estimate:
+        """Estimate the rate over the window of all flows together, each (times in s, amounts)."""
+        n, sums = 0, np.zeros(self.windows.count)
+        for times_s, amounts in flows:
+            for part in slices(len(times_s)):
+                at_s, amount = times_s[part], amounts[part]
+                inside = self.window.holds(at_s) & (amount > 0)
+                where = self.window.batch(at_s[inside], self.windows.count)
+                sums += np.bincount(where, weights=amount[inside], minlength=self.windows.count)
+                n += len(where)
+        return rate_of_sums(sums, n, self.windows, self.window.length_s)
 
 
 def load(held: Measured, chosen: BoolArray) -> Load:
@@ -146,10 +163,10 @@ def load(held: Measured, chosen: BoolArray) -> Load:
     ok = chosen & is_ok(requests)
     in_window = held.flow.of(chosen)
     width, buckets = token_series(in_window, window.start_s, window.end_s)
-    output = held.rate(in_window.at_s, in_window.tokens)
+    written = (in_window.at_s, in_window.tokens)
+    output = held.rate(written)
     read = _input_flow(requests, ok | (chosen & outcome_in(requests, ENDED_EARLY)))
-    entered = held.rate(*read)
-    total = held.rate(np.concatenate([in_window.at_s, read[0]]), np.concatenate([in_window.tokens, read[1]]))
+    entered, total = held.rate(read), held.rate(written, read)
     edges = np.array([window.start_s, window.end_s])
     levels, most = in_flight(*spans(requests, sent), edges)
     lag = derived["send_lag_s"][main & sent]

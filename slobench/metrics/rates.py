@@ -20,8 +20,13 @@ def rate(amounts: FloatArray, part: IntArray, windows: Windows, length_s: float)
     The unit is the part, so there is no n_eff: how events cluster within one does not matter. Arrivals that chance
     makes dense or sparse are in the interval.
     """
-    n, k = len(amounts), windows.count
-    sums = np.bincount(part, weights=amounts, minlength=k)
+    sums = np.bincount(part, weights=amounts, minlength=windows.count).astype(np.float64)
+    return rate_of_sums(sums, len(amounts), windows, length_s)
+
+
+def rate_of_sums(sums: FloatArray, n: int, windows: Windows, length_s: float) -> Estimate:
+    """Estimate the rate of n events from the sums of their amounts in the window's parts."""
+    k = windows.count
     value = float(sums.sum()) / length_s
     if n < FEWEST:
         return Estimate(value, n=n, note=f"no interval: fewer than {FEWEST}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from slobench.metrics.columns import (
     FAILED,
     TIMEOUTS,
     BoolArray,
-    IntArray,
+    ChunkGroups,
     group_chunks,
     is_ok,
     outcome_in,
@@ -35,12 +35,18 @@ MANY_GAPS = 20_000_000  # above it gaps get no intervals: sorting them with thei
 class Gaps:
     """Pooled gaps between token events of successful replies.
 
-    row: position of the request; gap_s: the gap; per_token_s: the gap over the tokens that ended it.
+    One value per token event, NaN at a reply's first: gap_s: the gap before it; per_token_s: over the tokens that
+    ended it, None where that is the same. ok: by request, whether it succeeded.
     """
 
-    row: IntArray
+    groups: ChunkGroups
+    ok: BoolArray
     gap_s: FloatArray
     per_token_s: FloatArray | None
+
+    def of(self, chosen: BoolArray) -> BoolArray:
+        """Return which events end a gap of the chosen requests."""
+        return self.groups.spread(chosen & self.ok) & ~np.isnan(self.gap_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +84,11 @@ class Source:
 def _gaps(case: Case) -> Gaps:
     requests, chunks = case.requests, case.records.chunks
     groups = group_chunks(requests, chunks)
-    rows = groups.spread(np.arange(len(requests["index"]))).astype(np.int64)
-    gap = gaps_s(chunks, groups)
-    keep = ~np.isnan(gap)
-    keep[keep] = is_ok(requests)[rows[keep]]
-    each = tokens_per_event(requests, case.main & is_ok(requests))
+    gap, ok = gaps_s(chunks, groups), is_ok(requests)
+    each = tokens_per_event(requests, case.main & ok)
     if each is None or each <= ONE_TOKEN_AN_EVENT:
-        return Gaps(rows[keep], gap[keep], None)
-    tokens = np.maximum(event_tokens(requests, chunks, groups)[keep], 1.0)
-    return Gaps(rows[keep], gap[keep], gap[keep] / tokens)
+        return Gaps(groups, ok, gap, None)
+    return Gaps(groups, ok, gap, gap / np.maximum(event_tokens(requests, chunks, groups), 1.0))
 
 
 def successful(source: Source, *, steady: bool) -> dict[str, LatencyTable]:
@@ -157,11 +159,12 @@ def _tables(source: Source, chosen: BoolArray, *, intervals: bool) -> Iterator[t
         table = latency_table(values, windows, source.quantiles, intervals=intervals)
         if table:
             yield metric, dict(_mark(source, metric, table, windows if intervals else None))
-    keep = chosen[source.gaps.row]
+    keep = source.gaps.of(chosen)
     if not keep.any():
         return
-    windows = Windows(source.windows.of[source.gaps.row[keep]], source.windows.count, source.windows.optimistic)
-    sure = intervals and int(keep.sum()) <= MANY_GAPS
+    windows, sure = source.windows, intervals and int(keep.sum()) <= MANY_GAPS
+    if sure:
+        windows = replace(windows, of=source.gaps.groups.spread(windows.of)[keep])
     why = None if not intervals else windows if sure else f"no interval: more than {MANY_GAPS:,} gaps"
     table = latency_table(source.gaps.gap_s[keep], windows, source.quantiles, intervals=sure)
     metric = "itl" if source.gaps.per_token_s is None else "icl"

@@ -42,8 +42,8 @@ class Window:
 
     def batch(self, times_s: FloatArray, batches: int = BATCHES) -> IntArray:
         """Which of `batches` equal parts each time in the window lies in; a time outside is put in the nearest."""
-        where = np.nan_to_num((times_s - self.start_s) / self.length_s * batches)
-        return np.clip(where, 0, batches - 1).astype(np.int64)
+        where = (times_s - self.start_s) / self.length_s * batches
+        return np.fmin(np.fmax(where, 0), batches - 1).astype(np.int64)  # fmax: 0 for NaN
 
     def lengths_of_e2e(self) -> float:
         """Its length in mean E2E; +inf where no reply succeeded."""

@@ -155,7 +155,7 @@ def _room(name: str, n: int, extent: _Extent) -> NDArray[Any]:
     if low == high and name != "index":
         return _same(low, n, _KINDS[name])
     fits = _INT32.min < low and high < _INT32.max
-    return np.empty(n, np.int32 if fits and name not in _CODES else _KINDS[name])
+    return np.empty(n, np.int32 if fits and name not in {*_CODES, "t_ns"} else _KINDS[name])
 
 
 def _same(value: Any, n: int, kind: Any = None) -> NDArray[Any]:

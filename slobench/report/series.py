@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slobench.metrics.columns import slices
+
 Floats = NDArray[np.float64]
 
 _STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
@@ -66,9 +68,12 @@ def quantiles_over_time(t_s: Floats, values: Floats, bins: Bins, quantiles: tupl
 
 def rate_over_time(t_s: Floats, bins: Bins, weights: Floats | None = None) -> Floats:
     """Events (or their weights) per second in each bin."""
-    place = bins.of(t_s)
-    use = place >= 0
-    counts = np.bincount(place[use], weights=None if weights is None else weights[use], minlength=len(bins.edges) - 1)
+    counts = np.zeros(len(bins.edges) - 1)
+    for part in slices(len(t_s)):
+        place = bins.of(t_s[part])
+        use = place >= 0
+        weight = None if weights is None else weights[part][use]
+        counts += np.bincount(place[use], weights=weight, minlength=len(counts))
     return counts / bins.width
 
 
