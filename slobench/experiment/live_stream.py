@@ -146,7 +146,7 @@ class LiveStream:
 
     def step(self, probe: Probe) -> Iterator[Event]:
         """Offer a probe right after what was offered before; see Stream."""
-        if self._ask.asked.count:
+        if self._interrupted():
             return
         pending, going = self._offer(probe), True
         while going:
@@ -155,7 +155,7 @@ class LiveStream:
             except GeneratorExit:
                 self._curtail(pending)
                 raise
-            if self._ask.asked.count:
+            if self._interrupted():
                 self._curtail(pending)
                 return
             if probe.target is not None and self._is_futile(pending, probe.target):
@@ -206,7 +206,7 @@ class LiveStream:
         ends = list(self._pool.ended.values())
         self._run["run"] |= {
             "target_died": failure is not None,
-            "interrupted": self._ask.asked.count > 0,
+            "interrupted": self._interrupted(),
             "end_ns": self._now_ns(),
             "workers_lost": {str(worker): why for worker, why in self._pool.lost.items()},
             "spool_error": next((end["spool_error"] for end in ends if end["spool_error"]), None),
@@ -241,6 +241,9 @@ class LiveStream:
         self._rows += len(plan)
         self._rate = probe.rate
         return _Pending(offered, counts, probe.n, (int(plan.scheduled_ns[settle]), self._last_ns))
+
+    def _interrupted(self) -> bool:
+        return self._ask.asked.count > 0
 
     def _is_futile(self, pending: _Pending, target: float) -> bool:
         counts = probe_counts.read(pending.counts)
