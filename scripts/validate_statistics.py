@@ -175,7 +175,7 @@ def main() -> None:
             runs = [one for some in pool.map(partial(measured, cell, args.keep), blocks, 1) for one in some]
             results[cell.name] = list(coverage(runs))
             print(*coverage_table({cell.name: results[cell.name]}, "30"), sep="\n", flush=True)
-    PAGE.write_text(replaced(PAGE.read_text(), "statistics", page(results, roots, len(blocks) * BLOCK)))
+            PAGE.write_text(replaced(PAGE.read_text(), "statistics", page(results, roots, len(blocks) * BLOCK)))
     off = [one for one in roots if abs(one.rate / REFERENCE.get((one.target, int(one.cv)), one.rate) - 1) > 0.02]
     bad = [each for found in results.values() for each in found if each.claimed and each.refuted]
     for each in [*off, *bad]:
