@@ -96,7 +96,7 @@ def test_a_real_vllm_twice(tmp_path: Path, record_property: Callable[[str, objec
     needs_vllm()
     words = ("--input-tokens", "lognormal:mean=64,sigma=0.5,max=256", "--output-tokens", "16")
     slo = ("--slo", "ttft<1s", "--slo", "tpot<100ms", "--slo", "attainment>=90%")
-    search = ("--precision", "10%", "--budget", "12m", "--start-rate", "4")
+    search = ("--precision", "10%", "--budget", "12m", "--start-rate", "16")
     found = [
         capacity(tmp_path / f"search-{seed}", TARGET, *words, *slo, *search, "--seed", str(seed)) for seed in (1, 2)
     ]
