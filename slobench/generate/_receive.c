@@ -49,7 +49,7 @@ typedef struct {
 typedef struct {
     PyObject_HEAD
     int epoll_fd;
-    Py_ssize_t ready, joined; /* of the last poll */
+    Py_ssize_t ready; /* of the last poll */
     long long wall_step_ns; /* for tests: what a step of the wall clock would add to it */
     PyObject *clock, *counters, *ready_type, *taken_type;
     Stream **streams; /* by descriptor */
@@ -250,7 +250,6 @@ static int take(Reader *reader, Stream *stream, const Read *read)
         return -1;
     for (Py_ssize_t i = 0; stream->between.data != NULL && i < n; i++)
         stream->tokens += reader->events[i].tokens;
-    reader->joined += n - 1;
     stream->reads++;
     stream->events += n;
     stream->last_ns = read->t_ns;
@@ -363,7 +362,6 @@ static PyObject *reader_poll(Reader *reader, PyObject *limit)
     if (n < 0 && errno != EINTR)
         return PyErr_SetFromErrno(PyExc_OSError);
     reader->ready = n < 0 ? 0 : n;
-    reader->joined = 0;
     PyObject *handed = PyList_New(0);
     if (handed == NULL)
         return NULL;
@@ -542,7 +540,6 @@ static PyMethodDef reader_methods[] = {
 
 static PyMemberDef reader_members[] = {
     {"ready", T_PYSSIZET, offsetof(Reader, ready), READONLY, "Sockets that the last poll found ready."},
-    {"joined", T_PYSSIZET, offsetof(Reader, joined), READONLY, "Events it took that another of their read followed."},
     {"wall_step_ns", T_LONGLONG, offsetof(Reader, wall_step_ns), 0, "For tests: a step of the wall clock."},
     {NULL, 0, 0, 0, NULL},
 };

@@ -52,12 +52,10 @@ class PlainReader(Protocol):
     """Watches sockets, and takes the reads of plain streams; knows nothing of exchanges and pools.
 
     kind: which implementation it is. ready: how many sockets the last `poll` found ready.
-    joined: how many events it took that a later one of the same read followed.
     """
 
     kind: str
     ready: int
-    joined: int
 
     def poll(self, limit: int) -> list[Ready]:
         """Read the plain streams among up to `limit` sockets that are ready; return what others must look at.
@@ -104,7 +102,7 @@ class PythonPlainReader:
     kind = "python"
 
     def __init__(self, epoll: select.epoll, clock: Clock, counters: ReadCounters) -> None:
-        self.ready = self.joined = 0
+        self.ready = 0
         self._epoll = epoll
         self._receiver = Receiver(clock, counters)
         self._streams: dict[int, _Stream] = {}
@@ -113,7 +111,7 @@ class PythonPlainReader:
         """As PlainReader."""
         streams, read, handed = self._streams, self._receiver.read, []
         found = self._epoll.poll(0, limit)
-        self.ready, self.joined = len(found), 0
+        self.ready = len(found)
         for fd, events in found:
             stream = streams.get(fd)
             if stream is None or not stream.active or not events & READABLE:
@@ -127,10 +125,7 @@ class PythonPlainReader:
                 stream.active = False
                 handed.append(Ready(fd, events, b"", self._receiver.now_ns(), 0, error.errno or 0))
                 continue
-            taken = _take(stream, data, t_ns, lag_ns)
-            if taken:
-                self.joined += taken - 1
-            else:
+            if not _take(stream, data, t_ns, lag_ns):
                 stream.active = False
                 handed.append(Ready(fd, events, data, t_ns, lag_ns))
         return handed
@@ -147,8 +142,8 @@ class PythonPlainReader:
         return Taken(stream.reads, stream.events, stream.tokens, stream.last_ns, stream.lag_max_ns)
 
 
-def _take(stream: _Stream, data: bytes, t_ns: int, lag_ns: int) -> int:
-    """Record the events of a read; return how many, 0 where it holds anything else, and then nothing is recorded."""
+def _take(stream: _Stream, data: bytes, t_ns: int, lag_ns: int) -> bool:
+    """Record the events of a read; False where it holds anything else, and then nothing is recorded."""
     n = 1
     size, tail = len(data), stream.tail
     head = (_HEADS[size] if size < _HEADS_UP_TO else None) if stream.chunked else b""
@@ -166,7 +161,7 @@ def _take(stream: _Stream, data: bytes, t_ns: int, lag_ns: int) -> int:
         found = _events(stream, data)
         n = len(found)
         if not n:
-            return 0
+            return False
         for nth, (tokens, nbytes) in enumerate(found, 1):
             stream.sink.add(stream.index, t_ns, tokens, nbytes, stream.shape.channel, lag_ns, nth < n)
             stream.tokens += max(tokens, 0)
@@ -175,7 +170,7 @@ def _take(stream: _Stream, data: bytes, t_ns: int, lag_ns: int) -> int:
     stream.last_ns = t_ns
     if lag_ns > stream.lag_max_ns:  # noqa: PLR1730 (max() costs a call for every read)
         stream.lag_max_ns = lag_ns
-    return n
+    return True
 
 
 def _events(stream: _Stream, data: bytes) -> list[tuple[int, int]]:

@@ -17,7 +17,6 @@ from slobench.generate.native import make_reader
 from slobench.generate.plain import READABLE
 from slobench.generate.stamps import Receiver
 from slobench.generate.tls import TlsCodec, tls_context
-from slobench.generate.watch import Watch
 from slobench.names import Outcome
 from slobench.pacer import NEVER
 from slobench.records.schema import NULL
@@ -39,18 +38,10 @@ class FastTransport:
 
     One callback then serves up to 64 ready sockets: the loop's own cost per ready socket is paid once.
     Times are `clock`'s; `next_send_ns` is set by the loop that sends.
-    patient: nothing waits for what is read (an open loop): see Watch.
     """
 
     def __init__(
-        self,
-        endpoint: Endpoint,
-        clock: Clock,
-        on_end: OnEnd,
-        request_id: str,
-        counters: ReadCounters,
-        *,
-        patient: bool = False,
+        self, endpoint: Endpoint, clock: Clock, on_end: OnEnd, request_id: str, counters: ReadCounters
     ) -> None:
         self.next_send_ns = NEVER
         self._endpoint = endpoint
@@ -73,7 +64,6 @@ class FastTransport:
         self._decode_queue: deque[Connection] = deque()
         self._backlog_bytes = 0
         self._slice_planned = False
-        self._patient = patient and self._receiver.kernel
 
     async def open(self) -> None:
         """Resolve the host once and start watching. Raises UsageError where the name is unknown."""
@@ -83,8 +73,8 @@ class FastTransport:
         except OSError as error:
             raise UsageError(f"cannot resolve {self._host!r}: {error.strerror or error}") from None
         self._addresses = [(family, address) for family, _, _, _, address in found]
-        self._watch = Watch(self._serve, self._now_ns, patient=self._patient)
-        self._epoll = self._watch.epoll
+        self._epoll = select.epoll()
+        self._loop.add_reader(self._epoll.fileno(), self._serve)
         self._plain = make_reader(self._endpoint.receiver, self._epoll, self._clock, self._counters)
         self._counters.receiver = self._plain.kind
         self._deadlines = Deadlines(self._now_ns, self._by_index.__contains__, self._judge)
@@ -101,7 +91,6 @@ class FastTransport:
 
     def abort(self, exchange: Exchange, outcome: Outcome) -> None:
         """End the exchange now and close its connection."""
-        self._watch.flush()
         connection = self._by_index.get(exchange.index)
         if connection is None or connection.exchange is not exchange:
             return
@@ -122,7 +111,8 @@ class FastTransport:
         for connection in list(self._by_fd.values()):
             self._drop(connection)
         self._deadlines.close()
-        self._watch.close()
+        self._loop.remove_reader(self._epoll.fileno())
+        self._epoll.close()
 
     # Connections
 
@@ -145,7 +135,6 @@ class FastTransport:
             if not failure:
                 self._by_fd[connection.fd] = connection
                 self._epoll.register(connection.fd, READABLE | select.EPOLLOUT)
-                self._watch.hurry(connection.fd)
                 self._begin(connection, exchange)
                 return
             connection.close()
@@ -170,10 +159,6 @@ class FastTransport:
         waits = connection.wants_write
         if waits != was_waiting:
             self._epoll.modify(connection.fd, READABLE | (select.EPOLLOUT if waits else 0))
-        if waits or connection.connecting:
-            self._watch.hurry(connection.fd)
-        elif was_waiting:
-            self._watch.calm(connection.fd)
 
     def _broken(self, connection: Connection, failure: str, *, connecting: bool) -> None:
         exchange = connection.exchange
@@ -203,7 +188,6 @@ class FastTransport:
             return
         if connection.is_plain:
             connection.end_plain(self._plain)
-        self._watch.calm(connection.fd)
         self._epoll.unregister(connection.fd)
         if connection in self._idle:
             self._idle.remove(connection)
@@ -224,7 +208,7 @@ class FastTransport:
 
     # Reading and decoding
 
-    def _serve(self) -> tuple[int, int]:
+    def _serve(self) -> None:
         by_fd = self._by_fd
         for ready in self._plain.poll(_EVENTS_PER_PASS):
             connection, events = by_fd.get(ready.fd), ready.events
@@ -246,7 +230,6 @@ class FastTransport:
         if self._decode_queue and not self._slice_planned:
             self._slice_planned = True
             self._decode_slice()
-        return self._plain.ready, self._plain.joined
 
     def _queue_decode(self, connection: Connection) -> None:
         """Decode what is pending: when the sockets that are ready were read, or soon."""
@@ -331,7 +314,6 @@ class FastTransport:
 
     def _judge(self, index: int) -> int | None:
         """End the exchange where it has timed out, else say when to look again."""
-        self._watch.flush()
         connection, now_ns = self._by_index.get(index), self._now_ns()
         if connection is None or connection.exchange is None:
             return None

@@ -198,7 +198,7 @@ class Reply:
         """Settle the counts; return the outcome and its explanation ("" for ok, else ≤ 500 characters)."""
         if self._whole:
             self._read_whole(ended)
-        elif ended is Ended.COMPLETE and self._decoder.tail.strip() in {b"data: [DONE]", b"data:[DONE]"}:
+        elif ended is Ended.COMPLETE and not self.done and self._decoder.tail.strip() in {b"data: [DONE]", b"data:[DONE]"}:
             self.done = True  # the body is whole, only the blank line after it was left out
         self._settle_tokens()
         return judge(

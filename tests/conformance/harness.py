@@ -6,7 +6,6 @@ import asyncio
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import uvloop
@@ -21,8 +20,8 @@ from slobench.wire.reply import Reply
 from tests.conformance.server import Request, Script, ScriptedServer
 
 TRANSPORTS = {
-    "native": partial(FastTransport, patient=True),
-    "python": partial(FastTransport, patient=True),
+    "native": FastTransport,
+    "python": FastTransport,
     "aiohttp": AiohttpTransport,
 }
 TransportName = Literal["native", "python", "aiohttp"]
