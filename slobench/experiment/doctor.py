@@ -174,7 +174,7 @@ def _selftest(workers: int) -> Check:
         f"{found.requests_per_s:,.0f} requests/s, {found.tokens_per_s:,.0f} tokens/s, {found.streams:,.0f} streams "
         f"with {found.workers} worker{'s'[: found.workers > 1]} beside a local target"
     )
-    why = ceiling.stale(found, workers)
+    why = ceiling.stale(found, workers, native.kind())
     if why:
         return Check("selftest", "warn", f"{seen}: made with {why}", "slobench selftest, once more")
     return Check("selftest", "ok", seen)

@@ -16,6 +16,7 @@ import slobench
 from slobench.config.target import NullTarget
 from slobench.experiment.events import Step
 from slobench.experiment.selftest_step import Bench, Kind, Offered, Ran, Seen, run_step, seen
+from slobench.generate import native
 from slobench.generate.pool import raise_fd_limit, usable_cores
 from slobench.records import ceiling
 from slobench.records.ceiling import Ceiling
@@ -70,6 +71,7 @@ class Envelope:
 
     workers: int
     cores: int
+    receiver: str
     levels: tuple[Seen, ...]
     held: Mapping[Kind, float | None]
     exact: Mapping[Kind, float | None]
@@ -176,6 +178,7 @@ def run_selftest(workers: int, settings: Settings, *, save: bool = True) -> Iter
     yield Envelope(
         workers=workers,
         cores=usable_cores(),
+        receiver=native.kind(),
         levels=tuple(levels),
         held=held,
         exact=exact,
@@ -212,6 +215,7 @@ def _ceiling(workers: int, held: Mapping[Kind, float | None], levels: list[Seen]
         version=slobench.__version__,
         measured=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         ttft_error_p99_s=max(errors, default=None),
+        receiver=native.kind(),
     )
 
 

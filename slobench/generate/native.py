@@ -29,6 +29,11 @@ def find() -> tuple[ModuleType | None, str]:
     return module, ""
 
 
+def kind() -> Literal["native", "python"]:
+    """Which reader `auto` takes."""
+    return "python" if find()[0] is None else "native"
+
+
 def make_reader(choice: Choice, epoll: select.epoll, clock: Clock, counters: ReadCounters) -> PlainReader:
     """The reader asked for; `auto`: the native one where it can be had.
 

@@ -38,6 +38,7 @@ class Ceiling:
     version: str = ""
     measured: str = ""
     ttft_error_p99_s: float | None = None  # largest of the three, against the null server's own log
+    receiver: str = ""  # native or python
 
     def __post_init__(self) -> None:
         limits = (self.workers, self.requests_per_s, self.tokens_per_s, self.streams)
@@ -52,20 +53,22 @@ class Ceiling:
     def from_dict(cls, values: Mapping[str, Any]) -> Ceiling:
         """Back from the file or run.json. Raises RecordsError where it is not one."""
         try:
-            absent = {"ttft_error_p99_s": None}  # of files from before it was kept
+            absent = {"ttft_error_p99_s": None, "receiver": ""}  # of files from before it was kept
             return cls(**{name: {**absent, **values}[name] for name in cls.__dataclass_fields__})
         except KeyError as error:
             raise RecordsError(f"a ceiling without {error.args[0]!r}\n  expected  all of its values") from None
 
 
-def stale(ceiling: Ceiling, workers: int) -> str:
-    """Why a ceiling is not that of `workers` processes of this machine and version; "" where it is."""
+def stale(ceiling: Ceiling, workers: int, receiver: str) -> str:
+    """Why a ceiling is not that of `workers` processes of this machine and version with this receiver; "": it is."""
     if ceiling.machine != machine_id():
         return "another machine"
     if ceiling.version != slobench.__version__:
         return f"slobench {ceiling.version or 'of an unknown version'}, and this is {slobench.__version__}"
     if ceiling.workers != workers:
         return f"{ceiling.workers} worker{'s'[: ceiling.workers > 1]}, and a run here has {workers}"
+    if ceiling.receiver != receiver:
+        return f"the {ceiling.receiver or 'unknown'} receiver, and this is the {receiver} one"
     return ""
 
 

@@ -32,7 +32,10 @@ def progress(seen: Seen) -> str:
 def lines(envelope: Envelope) -> Iterator[str]:
     """Everything: a table for each kind of load, the envelope, what it holds for, and where it was kept."""
     cores = f"{envelope.cores} core{'s'[: envelope.cores > 1]}"
-    yield f"self-test: {_workers(envelope.workers)} on {cores}, which the null server shares"
+    yield (
+        f"self-test: {_workers(envelope.workers)} ({envelope.receiver} receiver) on {cores}, "
+        "which the null server shares"
+    )
     for kind, (unit, what) in _KINDS.items():
         yield f"\n{unit}: {what}"
         yield from _table([each for each in envelope.levels if each.kind == kind])
@@ -48,6 +51,7 @@ def to_json(envelope: Envelope) -> dict[str, Any]:
     return {
         "workers": envelope.workers,
         "cores": envelope.cores,
+        "receiver": envelope.receiver,
         "complete": envelope.complete,
         "busy": envelope.busy,
         "envelope": {

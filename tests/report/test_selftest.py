@@ -18,7 +18,7 @@ UNSEEN = Seen("streams", 4000, "past", None, None, None, None, None, None, "noth
 def envelope(**changes: object) -> Envelope:
     """A result in which the streams did not hold."""
     values = {
-        "workers": 2, "cores": 2, "levels": (GOOD, PAST, UNSEEN), "open_ended": frozenset({"tokens"}), "took_s": 50.0,
+        "workers": 2, "cores": 2, "receiver": "native", "levels": (GOOD, PAST, UNSEEN), "open_ended": frozenset({"tokens"}), "took_s": 50.0,
         "held": {"requests": 800.0, "tokens": 40_000.0, "streams": None},
         "exact": {"requests": 800.0, "tokens": 20_000.0, "streams": None},
         "load_average": 0.2, "busy": False, "path": None,
@@ -29,7 +29,7 @@ def envelope(**changes: object) -> Envelope:
 def test_the_text_says_what_held_and_why_not():
     """Levels, the envelope of each kind, what the rest was short of, that the cores are shared."""
     text = "\n".join(selftest.lines(envelope()))
-    assert "2 workers on 2 cores, which the null server shares" in text
+    assert "2 workers (native receiver) on 2 cores, which the null server shares" in text
     assert "past: 91.0 % of replies on time" in text
     assert "800 (TTFT error p99 within 5.00 ms; all of it within 1.00 ms)" in text
     assert "40,000 or more: no level failed in the time there was" in text
