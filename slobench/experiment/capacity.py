@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from slobench.config.load import public
 from slobench.config.slo import Slo, parse_slo
 from slobench.config.target import NullTarget, SimTarget, VllmTarget
-from slobench.config.workload import ClosedLoop
+from slobench.config.workload import ClosedLoop, Poisson
 from slobench.errors import ConfigError
 from slobench.experiment import capacity_file
 from slobench.experiment.certificate import certificate_size
@@ -89,7 +89,10 @@ def ask_for(trial: Trial, wanted: Wanted, settings: Settings) -> CapacityAsk:
     asked = asked_of(slo, tuple(workload.classes), target=wanted.target, per_class=wanted.per_class)
     warmup_s = (workload.warmup or 0) / 1e9
     plain = {name: getattr(settings, name) for name in settings.__slots__}
-    full = Settings(**{**plain, "criteria": asked.criteria, "warmup_s": warmup_s, "whole": wanted.users})
+    poisson = all(isinstance(spec.arrivals, Poisson) for spec in workload.classes.values())
+    conditioned = settings.vr and poisson
+    plain |= {"criteria": asked.criteria, "warmup_s": warmup_s, "whole": wanted.users, "conditioned": conditioned}
+    full = Settings(**plain)
     return CapacityAsk(trial, wanted, slo, asked, full)
 
 

@@ -37,7 +37,9 @@ def drive(
     before = history
     while True:
         if stopped():
-            yield from stream.drain()
+            for event in stream.drain():
+                history = _seen(history, event)
+                yield event
             yield Ended(_note(settings, _spent(history, before, stream), stream.finished()), "interrupted")
             return
         move = decide(settings, history)
@@ -45,7 +47,9 @@ def drive(
             yield Ended(history, move.reason)
             return
         if isinstance(move, Drain):
-            yield from stream.drain()
+            for event in stream.drain():
+                history = _seen(history, event)
+                yield event
             history = _note(settings, _spent(history, before, stream), stream.finished())
             yield Advanced(history, None)
         elif isinstance(move, Offer):
@@ -59,7 +63,8 @@ def drive(
                     history = event
                 else:
                     yield event
-            history = replace(history, requests=history.requests + cost(move.probe)[0])
+            if history.sent is None:  # a stream that does not tell
+                history = replace(history, requests=history.requests + cost(move.probe)[0])
             history = _spent(history, before, stream)
 
 
@@ -74,8 +79,7 @@ def _offer(
         ended = stream.finished()
         if ended:
             history = _note(settings, history, ended)
-        if isinstance(event, Progress):
-            history = replace(history, in_flight=event.in_flight)
+        history = _seen(history, event)
         if stopped() or (probe.purpose == "refine" and history.refined is not None):
             events.close()  # type: ignore[attr-defined]  # a generator
             yield replace(history, given_up=(*history.given_up, probe.number))
@@ -83,6 +87,14 @@ def _offer(
         if ended or isinstance(event, Progress):
             yield history
     yield _note(settings, history, stream.finished())
+
+
+def _seen(history: History, event: Event) -> History:
+    """Count what a stream says it has sent: since its beginning, or where each probe begins anew, since that."""
+    if not isinstance(event, Progress):
+        return history
+    gained = event.sent - history.sent if history.sent is not None and event.sent >= history.sent else event.sent
+    return replace(history, in_flight=event.in_flight, sent=event.sent, requests=history.requests + gained)
 
 
 def _note(settings: Settings, history: History, ended: list[Probed]) -> History:

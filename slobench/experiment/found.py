@@ -14,7 +14,7 @@ from slobench.experiment.locate import NEAR, Located, prior_for
 from slobench.experiment.search import bracket_of, root_of, roots_of
 from slobench.experiment.search_state import History, Reason, Settings
 from slobench.experiment.stream import Probed
-from slobench.stats.logit import LogitFit, fit_logit
+from slobench.stats.logit import fit_logit
 
 _CURVE = 41  # points of the fitted curve
 
@@ -109,7 +109,7 @@ def found_of(settings: Settings, limits: Sequence[str], history: History, reason
         n=n,
         n_eff=n / root.fit.phi if root is not None else None,
         used=root.used if root is not None else (),
-        curve=tuple(_curve(root.fit, root.x)) if root is not None else (),
+        curve=tuple(_curve(root)) if root is not None else (),
         limits=shares,
         classes={name.removeprefix("class="): share for name, share in _shares_at(used, at, names, root).items()},
         roots={each.criterion.name: _rates(each) for each in roots_of(settings, history)},
@@ -144,10 +144,10 @@ def _finite(rate: float) -> float | None:
     return rate if 0 < rate < 1e300 else None
 
 
-def _curve(fit: LogitFit, x: float) -> Iterable[CurvePoint]:
-    for at in np.linspace(x - NEAR, x + NEAR, _CURVE).tolist():
-        low, high = fit.band(at)
-        yield CurvePoint(math.exp(at), fit.share(at), low, high)
+def _curve(root: Located) -> Iterable[CurvePoint]:
+    for at in np.linspace(root.x - NEAR, root.x + NEAR, _CURVE).tolist():
+        low, high = root.fit.band(at, root.spread)
+        yield CurvePoint(math.exp(at), root.fit.share(at, root.spread), low, high)
 
 
 def _shares_at(used: Sequence[Probed], x: float | None, names: Sequence[str], root: Located | None) -> dict[str, float]:
@@ -161,7 +161,9 @@ def _shares_at(used: Sequence[Probed], x: float | None, names: Sequence[str], ro
         n = np.array([each.n(name) for each in used], dtype=np.float64)
         seen = n > 0
         if seen.any():
-            shares[name] = fit_logit(at[seen], good[seen], n[seen], prior_for(root.criterion.target)).share(x)
+            shares[name] = fit_logit(at[seen], good[seen], n[seen], prior_for(root.criterion.target)).share(
+                x, root.spread
+            )
     return shares
 
 

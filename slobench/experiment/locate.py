@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,7 @@ class Located:
     used: tuple[int, ...]  # numbers of the probes in the fit
     monotone: bool
     method: str  # delta | fieller | isotonic
+    spread: float  # of ln(load) over which conditioned arrivals must be mixed to be Poisson; 0: nothing to mix
 
 
 def prior_for(target: float) -> Prior:
@@ -45,8 +46,15 @@ def prior_for(target: float) -> Prior:
     return Prior(slope=-25 + 3 * part, slope_sd=12 - part)
 
 
-def locate(criterion: Criterion, probes: Sequence[Probed], start: float) -> Located | None:
-    """Find the root of one criterion; `start` = a first guess (ln of load). None where nothing near it was probed."""
+def locate(
+    criterion: Criterion, probes: Sequence[Probed], start: float, *, conditioned: bool = False
+) -> Located | None:
+    """Find the root of one criterion; `start` = a first guess (ln of load). None where nothing near it was probed.
+
+    conditioned: the probes' arrivals are Poisson given their number n. A Poisson process is the mixture of those
+    over the number that comes, whose relative standard deviation is 1/sqrt(n): attainment at a load is the mean of the
+    fitted curve over that spread. Where the curve bends (near 100 %) it is lower than the curve itself.
+    """
     usable = [each for each in probes if not each.instrument and each.n(criterion.name)]
     x = np.log([each.probe.rate for each in usable])
     root, found = start, None
@@ -55,29 +63,42 @@ def locate(criterion: Criterion, probes: Sequence[Probed], start: float) -> Loca
         if not len(near):
             break
         chosen = [usable[i] for i in near]
-        found = _fit(criterion, chosen, x[near])
+        found = _fit(criterion, chosen, x[near], _spread(chosen) if conditioned else 0.0)
         if abs(found.x - root) < 1e-4:
             break
         root = found.x
     return found
 
 
-def _fit(criterion: Criterion, probes: Sequence[Probed], x: FloatArray) -> Located:
+def _spread(probes: Sequence[Probed]) -> float:
+    drawn = [each.probe.n for each in probes if each.probe.vr]
+    return 1 / math.sqrt(min(drawn)) if drawn else 0.0
+
+
+def _fit(criterion: Criterion, probes: Sequence[Probed], x: FloatArray, spread: float) -> Located:
     good = np.array([each.good(criterion.name) for each in probes], dtype=np.float64)
     n = np.array([each.n(criterion.name) for each in probes], dtype=np.float64)
     fit = fit_logit(x, good, n, prior_for(criterion.target))
-    root = crossing(fit, criterion.target)
+    root = crossing(fit, criterion.target, spread)
     within = min(max(root.x, float(x.min()) - _REACH), float(x.max()) + _REACH)
-    used = tuple(each.probe.number for each in probes)
-    monotone = _is_monotone(fit, x, good, n)
-    if not monotone:
-        isotonic = _isotonic(criterion, fit, x, good, n)
-        if isotonic is not None:
-            middle, low, high = isotonic
-            return Located(criterion, middle, low, high, (high - low) / 2, root.se, fit, used, monotone, "isotonic")
-    return Located(
-        criterion, within, root.low, root.high, (root.high - root.low) / 2, root.se, fit, used, monotone, root.method
+    found = Located(
+        criterion=criterion,
+        x=within,
+        low=root.low,
+        high=root.high,
+        half=(root.high - root.low) / 2,
+        se=root.se,
+        fit=fit,
+        used=tuple(each.probe.number for each in probes),
+        monotone=_is_monotone(fit, x, good, n),
+        method=root.method,
+        spread=spread,
     )
+    isotonic = None if found.monotone else _isotonic(criterion, fit, x, good, n)
+    if isotonic is None:
+        return found
+    middle, low, high = isotonic
+    return replace(found, x=middle, low=low, high=high, half=(high - low) / 2, method="isotonic")
 
 
 def _by_load(x: FloatArray, good: FloatArray, n: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -19,7 +19,7 @@ BRACKET_N, BRACKET_SETTLE_S = 300, 20.0
 BRACKET_RATIO = 1.3
 SETTLE_S, SETTLE_E2E = 10.0, 4.0  # after a step of load: at least so long, and so many mean E2E
 WARM_P99 = 2.0  # p99 E2E of load before the first probe that counts
-OVERLOADED = 1.25  # times as many in flight as when a step began: it left a queue
+OVERLOADED = 2.0  # times as many in flight as when a step began: it left a queue, not only its own load
 MOST_BACKLOG_S = 120.0
 PRECISION = 0.03  # that steps and probe sizes are made for
 STEP_LEAST, STEP_MOST = 0.025, 0.06
@@ -129,7 +129,8 @@ def root_of(settings: Settings, history: History) -> Located | None:
 def roots_of(settings: Settings, history: History) -> list[Located]:
     """The root of each criterion, as far as the refining probes say anything of it."""
     start = _first_root(settings, history)
-    each = [locate(criterion, history.of("refine"), start) for criterion in settings.criteria]
+    refined = history.of("refine")
+    each = [locate(one, refined, start, conditioned=settings.conditioned) for one in settings.criteria]
     return [one for one in each if one is not None]
 
 

@@ -32,6 +32,7 @@ class Settings:
     max_rate: float = 1e5
     seed: int = 0
     vr: bool = True
+    conditioned: bool = False  # with vr the arrivals of a probe are drawn given their number (Poisson only)
     whole: bool = False  # the load is a number of users
     warmup_s: float = 0.0  # shortest warm-up asked for
     budget: Budget = Budget()
@@ -71,6 +72,7 @@ class History:
     refined: Reason | None = None  # why refining ended, once it has
     requests: int = 0
     seconds: float = 0.0
+    sent: int | None = None  # as the stream last said
     in_flight: int | None = None  # now, where the stream says so
     found_in_flight: tuple[int | None, ...] = ()  # when each of `issued` began
 

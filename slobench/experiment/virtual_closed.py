@@ -70,7 +70,7 @@ class VirtualUsers:
                 mean_tpot_s=seen.mean_tpot_s,
             )
         )
-        yield virtual_progress(self._elapsed_s, len(engine.sent.scheduled_ns), 0)
+        yield virtual_progress(self._elapsed_s, self._total(), 0)
 
     def finished(self) -> list[Probed]:
         """Probes that have ended since the last call: see Stream."""
@@ -79,7 +79,10 @@ class VirtualUsers:
 
     def drain(self) -> Iterator[Event]:
         """Nothing is in flight between probes: see Stream."""
-        yield virtual_progress(self._elapsed_s, 0, 0)
+        yield virtual_progress(self._elapsed_s, self._total(), 0)
+
+    def _total(self) -> int:
+        return sum(len(sent.scheduled_ns) for sent in self._sent)
 
     def now_s(self) -> float:
         """Time of all probes together."""

@@ -15,6 +15,8 @@ import numpy as np
 from slobench.stats.intervals import expit, logit, student_quantile
 from slobench.stats.quantiles import FloatArray
 
+_nodes, _weights = np.polynomial.hermite_e.hermegauss(24)
+_NODES, _WEIGHTS = _nodes, _weights / math.sqrt(2 * math.pi)
 _ROUNDS = 60
 _CALM = 1e-10  # a step of the parameters that no longer matters
 _LEVEL_SD = 8.0  # on the log odds: keeps a fit finite where no trial failed, and says nothing else
@@ -41,16 +43,17 @@ class LogitFit:
     phi: float
     dof: float
 
-    def share(self, x: float) -> float:
-        """Return the fitted share at x."""
-        return expit(self.level + self.slope * (x - self.centre))
+    def share(self, x: float, spread: float = 0.0) -> float:
+        """Return the fitted share at x, or its mean over a normal x of this standard deviation."""
+        return mixture(self.level + self.slope * (x - self.centre), abs(self.slope) * spread)
 
-    def band(self, x: float, level: float = 0.95) -> tuple[float, float]:
+    def band(self, x: float, spread: float = 0.0, level: float = 0.95) -> tuple[float, float]:
         """Pointwise interval of the share at x."""
         at = np.array([1.0, x - self.centre])
         half = student_quantile(self.dof, (1 + level) / 2) * math.sqrt(float(at @ self.covariance @ at))
         middle = self.level + self.slope * (x - self.centre)
-        return expit(middle - half), expit(middle + half)
+        sd = abs(self.slope) * spread
+        return mixture(middle - half, sd), mixture(middle + half, sd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +89,29 @@ def fit_logit(x: FloatArray, good: FloatArray, n: FloatArray, prior: Prior) -> L
     return LogitFit(float(theta[0]), float(theta[1]), centre, covariance, phi, dof + prior.phi_weight)
 
 
-def crossing(fit: LogitFit, share: float, level: float = 0.95) -> Root:
+def mixture(odds: float, sd: float) -> float:
+    """Mean share where the log odds are normal around `odds`. Gauss-Hermite, 24 points: exact to 1e-6 up to sd 2."""
+    if sd == 0:
+        return expit(odds)
+    return float(np.sum(_WEIGHTS / (1 + np.exp(-np.clip(odds + sd * _NODES, -500, 500)))))
+
+
+def odds_of_mixture(share: float, sd: float) -> float:
+    """Return the centre of normal log odds whose mean share is `share`; the inverse of `mixture`."""
+    low, high = -40.0 - 20 * sd, 40.0 + 20 * sd
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if mixture(middle, sd) < share else (low, middle)
+    return (low + high) / 2
+
+
+def crossing(fit: LogitFit, share: float, spread: float = 0.0, level: float = 0.95) -> Root:
     """Where the fit passes `share`, by the delta method; by Fieller's where the slope is not clear (|z| < 3).
 
-    Fieller's interval (1954) holds for any slope: the x whose log odds do not differ from the level's, which is a
-    half line or the whole one where the slope may be 0.
+    spread: standard deviation in x over which the share that is meant is a mean. Fieller's interval (1954) holds for
+    any slope: the x whose log odds do not differ from the level's, a half line or the whole one where it may be 0.
     """
-    wanted = logit(share) - fit.level
+    wanted = (odds_of_mixture(share, abs(fit.slope) * spread) if spread else logit(share)) - fit.level
     x = wanted / fit.slope
     toward = np.array([1.0, x])
     se = math.sqrt(float(toward @ fit.covariance @ toward)) / abs(fit.slope)

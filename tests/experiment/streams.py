@@ -97,14 +97,16 @@ class QueueStream(CurveStream):
         self.free = [0.0] * servers
         self.leaving: list[float] = []  # departures of those still there, a heap
         self.now = 0.0
+        self.sent = 0
 
     def step(self, probe: Probe) -> Iterator[Event]:
         settle = round(probe.rate * probe.settle_s)
         waits, spent, seen = self._serve(probe.rate, settle + probe.n)
         self.clock_s = self.now
+        self.sent += settle + probe.n
         self.offered.append(probe)
         self._ready, self._late = self._late, []
-        yield virtual_progress(self.now, settle + probe.n, sum(end > self.now for end in self.leaving))
+        yield virtual_progress(self.now, self.sent, sum(end > self.now for end in self.leaving))
         good = waits[settle:] <= self.limit_s
         batch = np.arange(probe.n) * BATCHES // probe.n
         hits, sizes = np.bincount(batch[good], minlength=BATCHES), np.bincount(batch, minlength=BATCHES)
