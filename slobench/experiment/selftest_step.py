@@ -47,6 +47,7 @@ INPUT_TOKENS = 32
 _LATE_S, _LATE_SHARE = 0.05, 0.01  # a reply is on time that ends so much, or this part of the step, after its schedule
 _PATIENCE_S = 2.0  # what an overloaded step gets beyond its schedule, then it is cut
 _END_S = 10.0  # what a worker gets from there to its end
+_SERVER_BUSY = 0.9
 _NS = 1e9
 
 
@@ -202,6 +203,8 @@ def seen(bench: Bench, ran: Ran, kind: Kind, level: float, span_s: tuple[float, 
         why.insert(0, f"{share * 100:.1f} % of replies on time")
     if p99 is not None and p99 > USABLE_S:
         why.append(f"TTFT error p99 {format_s(p99)}")
+    if why and ran.server_cpu > _SERVER_BUSY:
+        why.append(f"the null server used {ran.server_cpu * 100:.0f} % of a core: perhaps it was the limit")
     usable = not why and p99 is not None
     lag_s = lag_s[~np.isnan(lag_s)]
     return Seen(

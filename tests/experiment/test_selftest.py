@@ -128,6 +128,15 @@ def test_a_level_is_judged_by_what_the_client_did_to_it(faults, grade, why, tmp_
     assert why in found.why
 
 
+def test_a_busy_null_server_is_named_where_a_level_fails(tmp_path):
+    """Its one core may be what gave out; at a level that held it is of no interest."""
+    bench = Bench(TARGET, None, 1, tmp_path)
+    failed = seen(bench, replace(made(late_s=0.2), server_cpu=0.97), "tokens", 500, (0.0, 1.0))
+    held = seen(bench, replace(made(), server_cpu=0.97), "tokens", 500, (0.0, 1.0))
+    assert "the null server used 97 % of a core" in failed.why
+    assert held.why == ""
+
+
 def test_the_ttft_error_is_what_the_client_adds():
     """Recorded TTFT from the send, minus receipt to first write at the server; unseen ones are unknown."""
     ran = made(error_s=0.003)
