@@ -30,6 +30,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference.md"
 BLOCK = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 COMMANDS = {
     "run": ("run", "command"),
+    "capacity": ("capacity", "command"),
     "report": ("report", "command"),
     "plan": ("plan", "command"),
     "serve": ("serve", "command"),

@@ -222,7 +222,8 @@ def show(ended: SearchEnded, *, as_json: bool, quiet: bool) -> int:
     import orjson
 
     from slobench.experiment.capacity import result_json
-    from slobench.report.capacity import exit_of, view_of, write_reports
+    from slobench.report.capacity import exit_of, view_of
+    from slobench.report.capacity_files import write_reports
     from slobench.report.capacity_text import result_line
 
     view = view_of(ended)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from slobench.errors import RecordsError
 from slobench.experiment.capacity import CapacityAsk, SearchEnded, gpus_of
 from slobench.experiment.found import Found
 from slobench.experiment.search_state import History
@@ -53,18 +51,3 @@ def exit_of(view: CapacityView) -> Exit:
             return Exit.INTERRUPTED
         case _:
             return Exit.UNDECIDED
-
-
-def write_reports(view: CapacityView) -> None:
-    """Write capacity.md and capacity.html. Raises RecordsError where the disk refuses."""
-    from slobench.report import capacity_html, capacity_markdown
-
-    _write(view.folder / "capacity.md", lambda: capacity_markdown.render(view))
-    _write(view.folder / "capacity.html", lambda: capacity_html.render(view))
-
-
-def _write(path: Path, made: Callable[[], str]) -> None:
-    try:
-        path.write_text(made(), encoding="utf-8")
-    except OSError as error:
-        raise RecordsError(f"cannot write {path}: {error.strerror}\n  expected  a disk with room") from None

@@ -13,6 +13,7 @@ from slobench.experiment.capacity import asked_json
 from slobench.report import capacity_charts, words
 from slobench.report import capacity_text as text
 from slobench.report.capacity import CapacityView
+from slobench.report.capacity_tables import tables
 
 
 def render(view: CapacityView) -> str:
@@ -34,7 +35,7 @@ def render(view: CapacityView) -> str:
         tiles=tuple(_tiles(view)),
         facts=tuple(text.facts(view)),
         figures=capacity_charts.figures(view),
-        tables=text.tables(view),
+        tables=tables(view),
         statement=words.clean(text.result_line(view), 2000),
         meanings=text.MEANINGS,
         details={title: yaml.safe_dump(value, sort_keys=False, allow_unicode=True) for title, value in details.items()},

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from slobench.report import capacity_text as text
 from slobench.report.capacity import CapacityView
+from slobench.report.capacity_tables import tables
 from slobench.report.markdown import escape
 from slobench.report.tables import Table
 
@@ -25,7 +26,7 @@ def _lines(view: CapacityView) -> Iterator[str]:
     yield ""
     yield from (f"- {name}: {escape(value)}" for name, value in text.facts(view))
     yield ""
-    for table in text.tables(view):
+    for table in tables(view):
         yield from _table(table)
     yield escape(text.result_line(view))
 

@@ -9,6 +9,7 @@ from rich.text import Text
 from slobench.report import capacity_text as text
 from slobench.report import words
 from slobench.report.capacity import CapacityView
+from slobench.report.capacity_tables import tables
 from slobench.report.console import print_facts, print_table
 
 _TONES = {"good": "bold green", "warn": "bold yellow", "bad": "bold red"}
@@ -31,7 +32,7 @@ def _draw(view: CapacityView, console: Console) -> None:
     console.print()
     console.print(Text(text.heading(view), "bold"))
     print_facts(tuple(text.facts(view)), console)
-    for table in text.tables(view):
+    for table in tables(view):
         print_table(table, console)
     console.print()
     console.print(Text(words.clean(text.result_line(view), 2000)))
