@@ -80,7 +80,7 @@ class Found:
     bracket: tuple[float | None, float | None]
     certificate: Certificate | None
     floor: Floor | None
-    instrument: tuple[str, ...]
+    instrument: tuple[str, ...]  # of each probe that the client spoiled
 
 
 def found_of(settings: Settings, limits: Sequence[str], history: History, reason: Reason) -> Found:
@@ -116,7 +116,7 @@ def found_of(settings: Settings, limits: Sequence[str], history: History, reason
         bracket=(bracket.low, bracket.high),
         certificate=certificate,
         floor=_floor(history),
-        instrument=tuple(dict.fromkeys(text for each in history.done for text in each.instrument)),
+        instrument=tuple(", ".join(each.instrument) for each in history.done if each.instrument),
     )
 
 

@@ -28,7 +28,7 @@ LEAST_PROBES = 4
 FLOOR_N = 10
 LONE = 0.2  # requests in flight on average below which a request is practically alone
 RETRY = 0.95
-_SPOILED = 3  # probes that the client spoiled before the search gives up
+_SPOILED, _SPOILED_SHARE = 3, 0.25  # probes that the client spoiled, at least both, before the search gives up
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,8 @@ class Bracket:
 
 def decide(settings: Settings, history: History) -> Move:
     """Return what to do next."""
-    if sum(bool(each.instrument) for each in history.done) >= _SPOILED:
+    spoiled = sum(bool(each.instrument) for each in history.done)
+    if spoiled >= _SPOILED and spoiled > _SPOILED_SHARE * len(history.done):
         return Drain() if history.waiting else End("instrument")
     begun = {probe.purpose for probe in history.issued} | {each.probe.purpose for each in history.done}
     if not begun & {"warmup", "refine", "certify"}:
@@ -103,7 +104,8 @@ def bracket_of(settings: Settings, history: History) -> Bracket:
     passed: list[float] = []
     failed: list[float] = []
     queues: list[bool] = []
-    for each in {each.probe.rate: each for each in history.of("bracket")}.values():  # the last of each load
+    looked = [each for each in history.of("bracket") if not each.instrument]
+    for each in {each.probe.rate: each for each in looked}.values():  # the last of each load
         missed, queue = misses(settings, each), piles_up(each)
         (failed if missed or queue else passed).append(each.probe.rate)
         if missed or queue:

@@ -63,7 +63,11 @@ def verdict(view: CapacityView) -> tuple[str, str, str]:
             certified = f"{load(view, found.certified)} {unit(view)}"
             return "CERTIFIED", f"{certified}: {_shown(found.certificate)}", "good"
         case "instrument":
-            return "INVALID", "the client spoiled the probes: " + "; ".join(found.instrument), "bad"
+            return (
+                "INVALID",
+                f"the client spoiled {len(found.instrument)} probes, the last by {found.instrument[-1]}",
+                "bad",
+            )
         case "hopeless":
             return "HOPELESS", _hopeless(view), "bad"
         case "not reached":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
@@ -95,7 +96,9 @@ def _plot(search: Searching, width: int) -> Text:
             cells[row(share)][x] = mark
 
     cells[row(search.target)] = ["┄"] * width
-    for rate, share, share_low, share_high in search.curve:
+    known = np.array(search.curve)
+    for rate in np.linspace(max(low, known[0, 0]), min(high, known[-1, 0]), width).tolist():
+        share, share_low, share_high = (float(np.interp(rate, known[:, 0], known[:, k])) for k in (1, 2, 3))
         put(rate, share_low, "·")
         put(rate, share_high, "·")
         put(rate, share, "─")

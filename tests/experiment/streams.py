@@ -22,6 +22,8 @@ E2E_S = 1.0
 class CurveStream:
     """Attainment is a function of the load; requests are worth n/effect; a probe ends during the next one."""
 
+    names: tuple[str, ...] = ("total",)  # of the shares, all counted alike
+
     def __init__(self, attainment: Callable[[float], float], *, effect: float = 60.0, seed: int = 0) -> None:
         self.attainment, self.effect = attainment, effect
         self.rng = np.random.default_rng(seed)
@@ -59,7 +61,7 @@ class CurveStream:
         return Probed(
             probe=probe,
             digest="0" * 64,
-            tallies={"total": total},
+            tallies=dict.fromkeys(self.names, total),
             in_flight=(5.0,) * BATCHES,
             errors=0,
             mean_e2e_s=E2E_S,
