@@ -56,13 +56,13 @@ def drive(
             found = (*history.found_in_flight, history.in_flight)
             history = replace(history, issued=(*history.issued, move.probe), found_in_flight=found)
             yield Advanced(history, move.probe)
-            for event in _offer(settings, stream, history, stopped):
-                if isinstance(event, History):
-                    if event.done != history.done:
-                        yield Advanced(event, move.probe)
-                    history = event
+            for step in _offer(settings, stream, history, stopped):
+                if isinstance(step, History):
+                    if step.done != history.done:
+                        yield Advanced(step, move.probe)
+                    history = step
                 else:
-                    yield event
+                    yield step
             if history.sent is None:  # a stream that does not tell
                 history = replace(history, requests=history.requests + cost(move.probe)[0])
             history = _spent(history, before, stream)
