@@ -198,8 +198,9 @@ class Reply:
         """Settle the counts; return the outcome and its explanation ("" for ok, else ≤ 500 characters)."""
         if self._whole:
             self._read_whole(ended)
-        elif ended is Ended.COMPLETE and not self.done and self._decoder.tail.strip() in {b"data: [DONE]", b"data:[DONE]"}:
-            self.done = True  # the body is whole, only the blank line after it was left out
+        elif ended is Ended.COMPLETE and not self.done:
+            # A body may be whole with only the blank line after its last event left out.
+            self.done = self._decoder.tail.strip() in {b"data: [DONE]", b"data:[DONE]"}
         self._settle_tokens()
         return judge(
             Facts(
