@@ -24,8 +24,9 @@ smoke: $(STAMP) vllm-cpu
 validate: $(STAMP) vllm-cpu
 	mkdir -p build
 	$(BIN)/python -m scripts.validate_statistics
+	$(BIN)/python -m scripts.validate_stopping
 	$(BIN)/python -m scripts.validate_capacity
-	$(BIN)/python -m pytest -q -m long --ignore=tests/e2e tests
+	$(BIN)/python -m pytest -q -m long --ignore=tests/e2e --ignore=tests/validation/test_stopping.py tests
 	$(BIN)/python -m pytest -q -m long --junitxml=build/validation.xml tests/e2e
 	$(BIN)/python scripts/validation.py build/validation.xml
 

@@ -22,6 +22,7 @@ from slobench.metrics.stopped import widened
 from slobench.metrics.summary import Estimate
 from slobench.metrics.window import choose
 from slobench.stats.quantiles import inverted_cdf
+from tests.stats.binomial import fewest
 from tests.validation.reference import Latencies, run
 
 RULE = Decided()
@@ -168,6 +169,16 @@ def coverage(runs: Sequence[Run]) -> Iterator[Coverage]:
             float(np.mean([holds(look.reported[name], truth) for look, _ in stops])),
             float(np.mean([holds(look.reported[name], truth) for look in at_median])),
         )
+
+
+def refuted_coverage(found: Sequence[Coverage], runs: int) -> list[Coverage]:
+    """Metrics whose intervals hold the truth too seldom (0.1 % point) in the runs they stopped, if those are half."""
+    return [
+        each
+        for each in found
+        if each.stopped >= 0.5
+        and round(each.at_stop * each.stopped * runs) < fewest(round(each.stopped * runs), STOPPED_CLAIM)
+    ]
 
 
 def stopped(one: Run, name: str, wanted: float) -> tuple[Look, Estimate] | None:

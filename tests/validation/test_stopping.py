@@ -6,20 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.stats.binomial import fewest, most
-from tests.validation.stopping import (
-    LOADS,
-    RULE,
-    STOPPED_CLAIM,
-    WATCHED,
-    Coverage,
-    Load,
-    Run,
-    Watched,
-    coverage,
-    decide,
-    watched,
-)
+from tests.stats.binomial import most
+from tests.validation.stopping import LOADS, RULE, WATCHED, Load, Watched, coverage, decide, refuted_coverage, watched
 
 
 def counted(load: Load, runs: int) -> dict[str | None, int]:
@@ -51,25 +39,16 @@ def test_decisions_are_wrong_no_more_often_than_alpha(load: Load) -> None:
         assert found[None] < 100
 
 
-def refuted(runs: list[Run]) -> list[Coverage]:
-    """Metrics whose intervals hold the truth too seldom in the runs that they stopped, if those are at least half."""
-    return [
-        each
-        for each in coverage(runs)
-        if each.stopped >= 0.5
-        and round(each.at_stop * each.stopped * len(runs)) < fewest(round(each.stopped * len(runs)), STOPPED_CLAIM)
-    ]
-
-
 def test_intervals_of_runs_that_stopped_when_precise_hold_the_truth() -> None:
     """In 16 runs at 12/s, stopped within 400 s: as often as the claim says, but for one case in a thousand each."""
     runs = [watched(Watched(12.0, 1, 400), seed) for seed in range(1, 17)]
     assert any(each.stopped >= 0.9 for each in coverage(runs))
-    assert not refuted(runs)
+    assert not refuted_coverage(list(coverage(runs)), len(runs))
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", WATCHED)
 def test_intervals_of_stopped_runs_hold_the_truth(name: str) -> None:
     """In 200 runs."""
-    assert not refuted([watched(WATCHED[name], seed) for seed in range(1, 201)])
+    runs = [watched(WATCHED[name], seed) for seed in range(1, 201)]
+    assert not refuted_coverage(list(coverage(runs)), len(runs))
