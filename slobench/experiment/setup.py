@@ -44,11 +44,16 @@ class Trial:
 
 
 def workers_for(workload: Workload, target: AnyTarget) -> int:
-    """As many as the cores allow, but no more than have something to do.
+    """As many as the cores allow, but no more than have something to do."""
+    return busy_workers(workload, default_workers(local_target=is_local(target)))
+
+
+def busy_workers(workload: Workload, free: int) -> int:
+    """How many of the `free` ones have something to do.
 
     A low safety stop stays whole: split over workers, one would drop at its share while another has room.
     """
-    free, loop = default_workers(local_target=is_local(target)), workload.loop
+    loop = workload.loop
     if isinstance(loop, ClosedLoop):
         return min(free, loop.users)
     return min(free, max(1, loop.max_in_flight // _LEAST_STOP))

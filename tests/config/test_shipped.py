@@ -43,7 +43,10 @@ def test_a_shipped_target_loads_and_says_what_it_is(name: str) -> None:
     assert not target.talk.headers
 
 
-@pytest.mark.parametrize(("kind", "name"), [*(("workload", n) for n in WORKLOADS), *(("target", n) for n in TARGETS), *(("slo", n) for n in SLOS)])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [*(("workload", n) for n in WORKLOADS), *(("target", n) for n in TARGETS), *(("slo", n) for n in SLOS)],
+)
 def test_the_json_schema_accepts_each_shipped_file_and_no_unknown_key(kind: str, name: str) -> None:
     """What editors are told agrees with what is accepted: the file passes, with a misspelt key it does not."""
     path = next(folder / f"{name}.yaml" for folder in folders(kind) if (folder / f"{name}.yaml").is_file())  # type: ignore[arg-type]

@@ -11,7 +11,8 @@ from slobench.config.slo import parse_slo
 from slobench.config.target import SimTarget
 from slobench.config.workload import Workload
 from slobench.errors import ConfigError
-from slobench.experiment.trial import Trial, _jobs, _workers, prepare_folder
+from slobench.experiment.setup import busy_workers, jobs_of
+from slobench.experiment.trial import Trial, prepare_folder
 from slobench.plan import build_plan
 from slobench.wire.endpoint import Endpoint
 
@@ -37,7 +38,7 @@ def workload(loop: dict[str, Any]) -> Workload:
 )
 def test_no_more_workers_than_have_something_to_do(loop: dict[str, Any], workers: int) -> None:
     """Of 16 that are free: a low safety stop is not split, and no worker is without a user."""
-    assert _workers(workload(loop), 16) == workers
+    assert busy_workers(workload(loop), 16) == workers
 
 
 @pytest.mark.parametrize("workers", [1, 3, 7])
@@ -48,7 +49,7 @@ def test_the_shares_of_the_safety_stop_add_up(tmp_path: Path, workers: int, stop
     trial = Trial(spec, SimTarget(kind="sim"), tmp_path)
     endpoint = Endpoint(url="http://127.0.0.1:1", model="tiny")
     plan = build_plan(spec, 0)
-    jobs = _jobs(trial, plan, parse_slo(spec.slo, ("chat",)), endpoint, workers, 10_000, "0" * 16)
+    jobs = jobs_of(trial, plan, parse_slo(spec.slo, ("chat",)), endpoint, workers, 10_000, "0" * 16)
     shares = [job.max_in_flight for job in jobs]
     assert sum(shares) == stop
     assert max(shares) - min(shares) <= 1
