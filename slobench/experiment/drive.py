@@ -51,6 +51,7 @@ def drive(
                 history = _seen(history, event)
                 yield event
             history = _note(settings, _spent(history, before, stream), stream.finished())
+            history = replace(history, drained=len(history.issued))
             yield Advanced(history, None)
         elif isinstance(move, Offer):
             found = (*history.found_in_flight, history.in_flight)

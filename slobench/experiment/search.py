@@ -9,6 +9,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from slobench.experiment.certificate import certificate_size, certified
 from slobench.experiment.locate import Located, binding_of, locate
 from slobench.experiment.search_state import PROBE_N, History, Reason, Settings, cost
@@ -19,8 +21,7 @@ BRACKET_N, BRACKET_SETTLE_S = 300, 20.0
 BRACKET_RATIO = 1.3
 SETTLE_S, SETTLE_E2E = 10.0, 4.0  # after a step of load: at least so long, and so many mean E2E
 WARM_P99 = 2.0  # p99 E2E of load before the first probe that counts
-OVERLOADED = 2.0  # times as many in flight as when a step began: it left a queue, not only its own load
-MOST_BACKLOG_S = 120.0
+OVERLOADED = 2.0  # times as many in flight as when steps usually begin: the last one left a queue
 PRECISION = 0.03  # that steps and probe sizes are made for
 STEP_LEAST, STEP_MOST = 0.025, 0.06
 STEP_WIDEST = 0.15  # within what the fit can take for a line
@@ -144,7 +145,7 @@ def _first_root(settings: Settings, history: History) -> float:
 
 def _bracket_move(settings: Settings, history: History) -> Move | None:
     """The next move of the first phase; None when it is over."""
-    if history.waiting:
+    if not history.emptied:
         return Drain()
     bracket = bracket_of(settings, history)
     ratio, n = BRACKET_RATIO, BRACKET_N
@@ -201,11 +202,11 @@ def _towards_the_floor(settings: Settings, history: History, high: float) -> Mov
 def _refine_move(settings: Settings, history: History) -> Move:
     """Warm up where nothing runs, else the next probe, at once: its load comes from the probes that have ended."""
     if not any(probe.purpose in {"warmup", "refine"} for probe in history.issued):
-        if history.waiting:
+        if not history.emptied:
             return Drain()
         rate = math.exp(found.x if (found := root_of(settings, history)) else _first_root(settings, history))
         return Offer(_probe(settings, history, "warmup", rate, max(1, round(rate * _warm_s(settings, history))), 0.0))
-    return Offer(_refine_probe(settings, history))
+    return Offer(_recovery(settings, history) or _refine_probe(settings, history))
 
 
 def _refine_probe(settings: Settings, history: History) -> Probe:
@@ -218,23 +219,33 @@ def _refine_probe(settings: Settings, history: History) -> Probe:
     coarse = max(1.0, settings.precision / PRECISION)  # few requests a probe tell a slope only over wider steps
     step = min(max(se, STEP_LEAST * coarse), STEP_MOST * coarse, STEP_WIDEST)
     rate = math.exp(x + side * step)
+    tried_rates = [probe.rate for probe in history.issued if probe.purpose in {"warmup", "refine"}]
+    if tried_rates:  # no further above what was tried than one step: what lies there may never drain
+        rate = min(rate, max(tried_rates) * math.exp(STEP_MOST * coarse))
     if settings.whole:
         rate = max(1.0, math.floor(rate) if side < 0 else math.ceil(rate))
-    settle_s = max(SETTLE_S, SETTLE_E2E * (_mean_e2e_s(history) or 0.0)) + _backlog_s(history, math.exp(x), rate)
+    settle_s = max(SETTLE_S, SETTLE_E2E * (_mean_e2e_s(history) or 0.0))
     return _probe(settings, history, "refine", rate, settings.probe_n, settle_s)
 
 
-def _backlog_s(history: History, root: float, rate: float) -> float:
-    """Time until a queue that an overloaded step left has gone, at what the next load leaves free; 0 without one."""
-    before = history.found_in_flight[-1] if history.found_in_flight else None
-    if before is None or history.in_flight is None or history.in_flight <= OVERLOADED * max(before, 1) or rate >= root:
-        return 0.0
-    return min((history.in_flight - before) / (root - rate), MOST_BACKLOG_S)
+def _recovery(settings: Settings, history: History) -> Probe | None:
+    """Half the load for as long as the queue that an overloaded step has left takes to go; None where it left none."""
+    if not history.issued or history.issued[-1].purpose != "refine" or history.in_flight is None:
+        return None
+    begun = zip(history.issued, history.found_in_flight, strict=True)
+    usual = [level for probe, level in begun if probe.purpose == "refine" and level is not None]
+    excess = history.in_flight - float(np.median(usual)) if usual else 0.0
+    if not usual or history.in_flight <= OVERLOADED * max(float(np.median(usual)), 1.0):
+        return None
+    found = root_of(settings, history)
+    root = math.exp(found.x if found else _first_root(settings, history))
+    # At half the load the server ends about `root` and gets root/2 a second: excess/(root/2) seconds of it.
+    return _probe(settings, history, "warmup", root / 2, max(1, round(excess)), 0.0)
 
 
 def _certify_move(settings: Settings, history: History) -> Move:
     """Refining is over: certify below the root, once more a little lower if that fails, and end."""
-    if history.waiting:
+    if not history.emptied:
         return Drain()
     tried = [each for each in history.of("certify") if not each.instrument]
     found = root_of(settings, history)

@@ -75,6 +75,7 @@ class History:
     sent: int | None = None  # as the stream last said
     in_flight: int | None = None  # now, where the stream says so
     found_in_flight: tuple[int | None, ...] = ()  # when each of `issued` began
+    drained: int = 0  # how many of `issued` had been offered when the server was last emptied
 
     def of(self, purpose: Purpose) -> tuple[Probed, ...]:
         """Finished probes of one purpose."""
@@ -85,6 +86,11 @@ class History:
         """Whether a probe has been offered whose outcome is not there."""
         known = {each.probe.number for each in self.done} | set(self.given_up)
         return any(probe.number not in known for probe in self.issued)
+
+    @property
+    def emptied(self) -> bool:
+        """Whether nothing is left of what was offered; a probe that was given up has ended and leaves its queue."""
+        return self.drained == len(self.issued) and not self.waiting
 
     @property
     def next_number(self) -> int:

@@ -75,6 +75,19 @@ def test_the_load_never_waits_for_a_verdict_while_refining() -> None:
     assert all(probe.settle_s == 10.0 for probe in refine)  # 4 mean E2E of 1 s are less
 
 
+def test_nothing_from_empty_begins_before_the_server_is_emptied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also after a probe that was given up: it has ended, but its queue is still there."""
+    calls: list[str] = []
+    step, drain = CurveStream.step, CurveStream.drain
+    monkeypatch.setattr(CurveStream, "step", lambda self, probe: (calls.append(probe.purpose), step(self, probe))[1])
+    monkeypatch.setattr(CurveStream, "drain", lambda self: (calls.append("drain"), drain(self))[1])
+    ended = searched(asked(start_rate=200.0), CurveStream(falling(), seed=4))
+    assert any(each.curtailed for each in ended.history.of("bracket"))
+    from_empty = [before for before, call in pairwise(calls) if call in {"bracket", "floor", "warmup", "certify"}]
+    assert len(from_empty) > 5
+    assert set(from_empty) == {"drain"}
+
+
 def test_a_probe_is_given_up_once_the_root_is_precise() -> None:
     """What ends during a probe can end the search: the rest of the load is not offered."""
     stream = CurveStream(falling(), seed=4)
