@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any, Protocol
 
 from slobench.config.load import public
@@ -159,13 +160,13 @@ def content_of(ask: CapacityAsk, history: History, found: Found | None, state: s
     """Everything that capacity.json holds."""
     return {
         "schema": capacity_file.SCHEMA,
-        "slobench": provenance.versions()["slobench"],
+        "slobench": _versions()["slobench"],
         "state": state,
         "asked": asked_json(ask),
         "budget": asdict(ask.settings.budget),
         "start_rate": ask.settings.start_rate,
         "max_probes": ask.settings.max_probes,
-        "versions": provenance.versions(),
+        "versions": _versions(),
         "host": provenance.host(),
         "refined": history.refined,
         "requests": history.requests,
@@ -173,6 +174,11 @@ def content_of(ask: CapacityAsk, history: History, found: Found | None, state: s
         "probes": [capacity_file.probe_json(each) for each in history.done],
         **({} if found is None else result_json(ask, history, found)),
     }
+
+
+@cache
+def _versions() -> dict[str, Any]:
+    return provenance.versions()
 
 
 def result_json(ask: CapacityAsk, history: History, found: Found) -> dict[str, Any]:

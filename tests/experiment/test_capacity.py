@@ -58,8 +58,8 @@ def to_the_end(ask: CapacityAsk, opened: Callable = open_load) -> SearchEnded:
 
 def test_every_class_must_keep_the_target(tmp_path: Path) -> None:
     """With --per-class the class with the tighter limit binds, below the capacity of all together."""
-    together = to_the_end(asking(tmp_path / "a", TWO, precision=0.05)).found
-    each = to_the_end(asking(tmp_path / "b", TWO, precision=0.05, wanted=Wanted(per_class=True, virtual=True))).found
+    together = to_the_end(asking(tmp_path / "a", TWO, precision=0.07)).found
+    each = to_the_end(asking(tmp_path / "b", TWO, precision=0.07, wanted=Wanted(per_class=True, virtual=True))).found
     assert set(each.roots) == {"class=short", "class=long"}
     assert each.criterion.name == "class=short"
     assert each.binding == "class=short tpot<24ms"
@@ -71,16 +71,18 @@ def test_every_class_must_keep_the_target(tmp_path: Path) -> None:
 
 
 def test_a_ttft_only_slo(tmp_path: Path) -> None:
-    """One limit: joint and marginal attainment are one, and it binds."""
-    found = to_the_end(asking(tmp_path, ONE.model_copy(update={"slo": ("ttft:p90<500ms",)}), precision=0.05)).found
+    """One limit as a percentile: it is the criterion, and it binds."""
+    ask = asking(tmp_path, ONE.model_copy(update={"slo": ("ttft:p90<500ms",)}), precision=0.04)
+    found = to_the_end(ask).found
     assert found.criterion.name == "ttft:p90<500ms"
-    # 22.8 requests/s by long runs (scripts/validate_capacity.py); the interval is at most 5 %, 4 standard errors 10 %
-    assert abs(math.log(found.rate / 22.81)) <= 0.1
+    # 22.8 requests/s by long runs (scripts/validate_capacity.py); 4 standard errors, of which two are the interval
+    assert abs(math.log(found.rate / 22.81)) <= math.log(found.high / found.low)
+    assert math.log(found.high / found.low) <= 0.12
 
 
 def test_what_a_watcher_sees(tmp_path: Path) -> None:
     """Events of the search, none of the virtual clock's progress; the last ones have a curve and the time left."""
-    seen = list(find_capacity(asking(tmp_path, precision=0.05), Interrupts(), open_load))
+    seen = list(find_capacity(asking(tmp_path, precision=0.07), Interrupts(), open_load))
     states = [each for each in seen if isinstance(each, Searching)]
     assert not [each for each in seen if isinstance(each, Progress)]
     assert {each.phase for each in states} == {"bracket", "refine", "certify"}
@@ -139,13 +141,13 @@ def test_an_interrupted_search_ends_in_order_and_goes_on(tmp_path: Path) -> None
 
 def test_probes_are_stored_and_read_back_whole(tmp_path: Path) -> None:
     """What is read equals what was written, so that a resumed search sees the same values."""
-    ended = to_the_end(asking(tmp_path, precision=0.05))
+    ended = to_the_end(asking(tmp_path, precision=0.07))
     stored = capacity_file.load(tmp_path)
     history = capacity_file.history_of(stored, asked_json(ended.ask))
     assert history.done == ended.history.done
     assert history.requests == ended.history.requests
     changed = ONE.model_copy(update={"slo": ("ttft<400ms", "attainment>=90%")})
-    other = asked_json(asking(tmp_path, changed, precision=0.05))
+    other = asked_json(asking(tmp_path, changed, precision=0.07))
     with pytest.raises(ConfigError, match="cannot resume: slo, workload differ"):
         capacity_file.history_of(stored, other)
 
