@@ -27,6 +27,7 @@ _FAILED = select.EPOLLERR
 _EVENTS_PER_PASS = 64  # so that a burst of replies cannot hold up a send
 _SLICE_NS = 500_000
 _DECODES_PER_LOOK = 8  # replies decoded, some 50 µs, between two looks at the clock
+_GATHER_S = 0.001  # from a read that needs decoding to the decoding of all that came meanwhile
 _QUIET_NS = 1_000_000  # no decoding this close to the next send …
 _BACKLOG_BYTES = 64 * 1024  # … unless this much waits, or …
 _BACKLOG_NS = 5_000_000  # … it waits this long: above 1,000 sends/s no moment is quiet
@@ -41,8 +42,19 @@ class FastTransport:
     """
 
     def __init__(
-        self, endpoint: Endpoint, clock: Clock, on_end: OnEnd, request_id: str, counters: ReadCounters
+        self,
+        endpoint: Endpoint,
+        clock: Clock,
+        on_end: OnEnd,
+        request_id: str,
+        counters: ReadCounters,
+        *,
+        gather: bool = False,
     ) -> None:
+        """gather: no send waits for a reply's end, so decoding is put off by 1 ms and done of many replies at once.
+
+        One after the other they find their code in the caches; alone, each takes three times as long.
+        """
         self.next_send_ns = NEVER
         self._endpoint = endpoint
         self._now_ns = clock.now_ns
@@ -64,6 +76,7 @@ class FastTransport:
         self._decode_queue: deque[Connection] = deque()
         self._backlog_bytes = 0
         self._slice_planned = False
+        self._gather = gather
 
     async def open(self) -> None:
         """Resolve the host once and start watching. Raises UsageError where the name is unknown."""
@@ -229,7 +242,10 @@ class FastTransport:
                 self._advance(connection)
         if self._decode_queue and not self._slice_planned:
             self._slice_planned = True
-            self._decode_slice()
+            if self._gather:
+                self._loop.call_later(_GATHER_S, self._decode_slice)
+            else:
+                self._decode_slice()
 
     def _queue_decode(self, connection: Connection) -> None:
         """Decode what is pending: when the sockets that are ready were read, or soon."""

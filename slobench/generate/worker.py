@@ -54,7 +54,7 @@ def make_transport(endpoint: Endpoint, clock: RunClock, sender: Sender, job: Job
     if endpoint.transport == "fast" and hasattr(select, "epoll"):
         from slobench.generate.transport_fast import FastTransport
 
-        return FastTransport(endpoint, clock, sender.ended, job.nonce, reads)
+        return FastTransport(endpoint, clock, sender.ended, job.nonce, reads, gather=not job.closed)
     from slobench.generate.transport_aiohttp import AiohttpTransport
 
     return AiohttpTransport(endpoint, clock, sender.ended, job.nonce, reads)

@@ -20,7 +20,7 @@ from slobench.metrics.latency import derive
 from slobench.metrics.slo import Judged, has_limits, judge
 from slobench.metrics.stopped import marked, result_widened, table_widened
 from slobench.metrics.summary import Finding, LatencyTable, SloResult, Summary, WindowText
-from slobench.names import Exit, TokensSource, first_exit
+from slobench.names import Exit, Outcome, TokensSource, first_exit
 from slobench.records.schema import Columns, Records
 from slobench.stats.quantiles import FloatArray
 
@@ -126,8 +126,9 @@ def summarise(evaluation: Evaluation) -> Summary:
 def _exits(evaluation: Evaluation, *, valid: bool) -> set[Exit]:
     ask, outcome = evaluation.ask, evaluation.records.requests
     exits = {Exit.INTERRUPTED} if ask.interrupted else set()
-    failed = outcome_in(outcome, FAILED - OURS)
-    if ask.target_died or (failed.any() and not is_ok(outcome).any()):
+    # What the end of the offer cut had no reply either; what the user's Ctrl-C cut says nothing of the server.
+    unanswered = outcome_in(outcome, (FAILED - OURS) | (frozenset() if ask.interrupted else {Outcome.CUT}))
+    if ask.target_died or (unanswered.any() and not is_ok(outcome).any()):
         exits.add(Exit.TARGET)
     if not valid:
         exits.add(Exit.INVALID)

@@ -331,11 +331,23 @@ def test_any_mixture_of_outcomes_and_nulls_makes_a_summary(
 
 
 @pytest.mark.parametrize(
-    ("outcome", "code"), [("cut", 0), ("client", Exit.INVALID), ("lost", Exit.INVALID), ("connection", Exit.TARGET)]
+    ("outcome", "interrupted", "code"),
+    [
+        ("cut", False, Exit.TARGET),
+        ("cut", True, Exit.INTERRUPTED),
+        ("client", False, Exit.INVALID),
+        ("lost", False, Exit.INVALID),
+        ("connection", False, Exit.TARGET),
+    ],
 )
-def test_only_the_servers_own_failures_are_a_failed_target(clean: Clean, outcome: str, code: int) -> None:
-    """Where no reply succeeded, exit 6 says that the server failed; replies that we ended or lost do not say that."""
+def test_only_the_servers_own_failures_are_a_failed_target(
+    clean: Clean, outcome: str, *, interrupted: bool, code: int
+) -> None:
+    """Where no reply succeeded, exit 6 says that the server failed; replies that we lost, or that the user ended, do
+    not say that. Cut at the planned end of the offer, they had their time.
+    """
     run = clean()
+    run.ask = replace(run.ask, interrupted=interrupted)
     run["outcome"] = np.full(len(run["index"]), outcome)
     assert (Exit.TARGET in summary(run).exits) == (code == Exit.TARGET)
     if code == Exit.INVALID:
