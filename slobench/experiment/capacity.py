@@ -206,6 +206,7 @@ def result_json(ask: CapacityAsk, history: History, found: Found) -> dict[str, A
         "per_gpu": found.rate / gpus if found.rate is not None and gpus is not None else None,
         "method": found.method,
         "monotone": found.monotone,
+        "approximate": is_bursty(ask),
         "arrivals": arrivals_of(ask),
         "vr": ask.settings.vr and not ask.wanted.users,
         "seed": ask.settings.seed,
@@ -261,6 +262,12 @@ def arrivals_of(ask: CapacityAsk) -> str:
         cv = cv_of_gaps(process)
         words.append(f"gamma(cv={cv:g})" if process.process == "gamma" else process.process)
     return ", ".join(dict.fromkeys(words))
+
+
+def is_bursty(ask: CapacityAsk) -> bool:
+    """Whether arrivals vary more than Poisson's: the interval then covers less than it says (docs/validation.md)."""
+    processes = [spec.arrivals for spec in ask.trial.workload.classes.values() if spec.arrivals is not None]
+    return any(cv_of_gaps(process) > 1 for process in processes)
 
 
 def gpus_of(ask: CapacityAsk) -> int | None:
