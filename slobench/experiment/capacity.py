@@ -19,7 +19,7 @@ from slobench.experiment.criteria import Asked, asked_of
 from slobench.experiment.drive import Advanced, Ended, drive
 from slobench.experiment.events import Event, Notice, Progress, Searching, SeenProbe, Step
 from slobench.experiment.found import Found, found_of
-from slobench.experiment.search import LEAST_PROBES
+from slobench.experiment.search import LEAST_PROBES, root_of
 from slobench.experiment.search_state import History, Settings, cost
 from slobench.experiment.setup import Trial
 from slobench.experiment.stream import Probe, Stream
@@ -333,7 +333,7 @@ def left_s(settings: Settings, history: History, found: Found, now: Probe | None
     seen = [each.mean_e2e_s for each in history.done if each.mean_e2e_s is not None]
     mean_s = seen[-1] if seen else 0.0
     each_s = max(10.0, 4 * mean_s) + settings.probe_n / found.rate
-    certify_s = certificate_size(settings.precision, found.rate, mean_s) / found.rate
+    certify_s = certificate_size(settings.precision, found.rate, mean_s, root_of(settings, history)) / found.rate
     if now is not None and now.purpose == "certify":
         return cost(now)[1]
     return max(refining, 0) * each_s + certify_s

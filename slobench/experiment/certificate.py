@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,10 +37,15 @@ class Bound:
         return self.low >= self.criterion.target
 
 
-def certificate_size(precision: float, rate: float, mean_e2e_s: float | None) -> int:
-    """Requests of a certificate: 10,000 at 3 %, fewer where less precision is asked, each batch 3 mean E2E long."""
-    n = min(max(RECOMMENDED_N * (0.03 / precision) ** 2, LEAST_N), RECOMMENDED_N)
-    return int(max(n, BATCHES * _BATCH_E2E * (mean_e2e_s or 0.0) * rate))
+def certificate_size(precision: float, rate: float, mean_e2e_s: float | None, found: Located | None) -> int:
+    """Requests of a certificate: 10,000 at 3 %, fewer where less precision is asked, each batch 3 mean E2E long.
+
+    At least so many, up to those 10,000, that a probe without a miss can pass: target^(n/D) <= 5 %.
+    """
+    n = max(RECOMMENDED_N * (0.03 / precision) ** 2, LEAST_N)
+    if found is not None:
+        n = max(n, math.ceil(found.fit.phi * math.log(0.05) / math.log(found.criterion.target)) + 1)
+    return int(max(min(n, RECOMMENDED_N), BATCHES * _BATCH_E2E * (mean_e2e_s or 0.0) * rate))
 
 
 def bounds(criteria: Sequence[Criterion], probed: Probed, found: Located | None) -> list[Bound]:

@@ -256,7 +256,7 @@ def _certify_move(settings: Settings, history: History) -> Move:
     rate = certificate_rate(settings, history)
     if rate is None:
         return End(history.refined or "unclear")
-    wanted = certificate_size(settings.precision, rate, _mean_e2e_s(history))
+    wanted = certificate_size(settings.precision, rate, _mean_e2e_s(history), found)
     for n in (wanted, round(0.3 * wanted)):  # 10,000 recommended, 3,000 at least
         probe = _probe(settings, history, "certify", rate * RETRY ** len(tried), n, _warm_s(settings, history))
         if _affordable(settings, history, probe):
