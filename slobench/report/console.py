@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import zip_longest
 
 from rich import box
@@ -44,11 +44,16 @@ EXIT_MEANINGS = {
 
 def render(view: RunView, console: Console) -> None:
     """Print the whole report; plain text, no rules, no colour where the console is not a terminal."""
+    print_drawing(lambda: _draw(view, console), console)
+
+
+def print_drawing(draw: Callable[[], None], console: Console) -> None:
+    """Let `draw` print on the console; without trailing blanks where nobody looks at it."""
     if console.is_terminal:
-        _draw(view, console)
+        draw()
         return
     with console.capture() as captured:
-        _draw(view, console)
+        draw()
     console.file.writelines(line.rstrip() + "\n" for line in captured.get().splitlines())
 
 

@@ -10,19 +10,14 @@ from slobench.report import capacity_text as text
 from slobench.report import words
 from slobench.report.capacity import CapacityView
 from slobench.report.capacity_tables import tables
-from slobench.report.console import print_facts, print_table
+from slobench.report.console import print_drawing, print_facts, print_table
 
 _TONES = {"good": "bold green", "warn": "bold yellow", "bad": "bold red"}
 
 
 def render(view: CapacityView, console: Console) -> None:
     """Print the result; plain text without colour where the console is not a terminal."""
-    if console.is_terminal:
-        _draw(view, console)
-        return
-    with console.capture() as captured:
-        _draw(view, console)
-    console.file.writelines(line.rstrip() + "\n" for line in captured.get().splitlines())
+    print_drawing(lambda: _draw(view, console), console)
 
 
 def _draw(view: CapacityView, console: Console) -> None:
