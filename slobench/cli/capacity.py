@@ -3,41 +3,32 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from slobench.cli import options
 
 if TYPE_CHECKING:
     from slobench.experiment.capacity import CapacityAsk, SearchEnded
     from slobench.experiment.search_state import Settings
 
-_LOAD, _SERVER, _SEARCH, _RUN = "Load", "Server", "Search", "Run"
+_SEARCH = "Search"
 
 
 def command(
-    workload: Annotated[
-        str | None, typer.Argument(help="A name under workloads/, or a YAML file; none: from flags.")
+    workload: options.WorkloadName = None,
+    target: options.TargetName = "sim",
+    model: options.ModelName = None,
+    api: options.Api = None,
+    arrivals: Annotated[
+        str | None, typer.Option(help="poisson, constant, gamma:cv=2.", rich_help_panel=options.LOAD)
     ] = None,
-    target: Annotated[
-        str, typer.Option(help="A name under targets/, a YAML file, or a URL.", rich_help_panel=_SERVER)
-    ] = "sim",
-    model: Annotated[str | None, typer.Option(help="Model name in requests.", rich_help_panel=_SERVER)] = None,
-    api: Annotated[str | None, typer.Option(help="completions or chat.", rich_help_panel=_SERVER)] = None,
-    arrivals: Annotated[str | None, typer.Option(help="poisson, constant, gamma:cv=2.", rich_help_panel=_LOAD)] = None,
-    input_tokens: Annotated[
-        str | None,
-        typer.Option(help="512, uniform:low=8,high=64, lognormal:mean=512,sigma=0.9 …", rich_help_panel=_LOAD),
-    ] = None,
-    output_tokens: Annotated[str | None, typer.Option(help="Like --input-tokens.", rich_help_panel=_LOAD)] = None,
-    warmup: Annotated[str | None, typer.Option(help="Shortest warm-up, e.g. 10s.", rich_help_panel=_LOAD)] = None,
-    slo: Annotated[
-        list[str] | None,
-        typer.Option(help="e.g. 'ttft<500ms', 'tpot<50ms', 'attainment>=99%'; repeatable.", rich_help_panel=_LOAD),
-    ] = None,
-    goodput: Annotated[
-        list[str] | None, typer.Option(help="vLLM's spelling of limits: ttft:500 tpot:50 (ms).", rich_help_panel=_LOAD)
-    ] = None,
+    input_tokens: options.InputTokens = None,
+    output_tokens: options.OutputTokens = None,
+    warmup: options.Warmup = None,
+    slo: options.SloClauses = None,
+    goodput: options.Goodput = None,
     concurrency: Annotated[
         bool, typer.Option(help="Search over the users of a closed loop: max_users.", rich_help_panel=_SEARCH)
     ] = False,
@@ -76,45 +67,24 @@ def command(
         typer.Option("--vr/--no-vr", help="Variance reduction in the probes of the search.", rich_help_panel=_SEARCH),
     ] = True,
     seed: Annotated[int, typer.Option(help="Root seed; every probe has a child of it.", rich_help_panel=_SEARCH)] = 0,
-    timeout: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="120s (total), or connect=5s, first_token=, idle=, total=; repeatable.", rich_help_panel=_SERVER
-        ),
-    ] = None,
-    header: Annotated[
-        list[str] | None, typer.Option(help="'Name: value', repeatable; never stored.", rich_help_panel=_SERVER)
-    ] = None,
-    api_key_env: Annotated[
-        str | None, typer.Option(help="Environment variable that holds the API key.", rich_help_panel=_SERVER)
-    ] = None,
-    ignore_eos: Annotated[
-        bool | None,
-        typer.Option(
-            "--ignore-eos/--no-ignore-eos", help="Force the reply's length, and demand it.", rich_help_panel=_SERVER
-        ),
-    ] = None,
-    insecure: Annotated[bool, typer.Option(help="Do not verify TLS certificates.", rich_help_panel=_SERVER)] = False,
-    ca_bundle: Annotated[
-        str | None, typer.Option(help="PEM file of trusted certificates.", rich_help_panel=_SERVER)
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, max=256, help="Generator processes; default: the free cores.", rich_help_panel=_RUN),
-    ] = None,
-    sets: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Override any setting: path=value; repeatable.", rich_help_panel=_RUN),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Exactly this folder; default: a new one in results/.", rich_help_panel=_RUN)
-    ] = None,
-    force: Annotated[bool, typer.Option(help="Replace what is in --out.", rich_help_panel=_RUN)] = False,
+    timeout: options.Timeouts = None,
+    header: options.Headers = None,
+    api_key_env: options.ApiKeyEnv = None,
+    ignore_eos: options.IgnoreEos = None,
+    insecure: options.Insecure = False,
+    ca_bundle: options.CaBundle = None,
+    workers: options.Workers = None,
+    sets: options.Sets = None,
+    out: options.Out = None,
+    force: Annotated[bool, typer.Option(help="Replace what is in --out.", rich_help_panel=options.RUN)] = False,
     resume: Annotated[
-        bool, typer.Option(help="Go on with the search in --out; its probes are used again.", rich_help_panel=_RUN)
+        bool,
+        typer.Option(help="Go on with the search in --out; its probes are used again.", rich_help_panel=options.RUN),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=_RUN)] = False,
-    quiet: Annotated[bool, typer.Option(help="No progress, and only the result line.", rich_help_panel=_RUN)] = False,
+    as_json: options.AsJson = False,
+    quiet: Annotated[
+        bool, typer.Option(help="No progress, and only the result line.", rich_help_panel=options.RUN)
+    ] = False,
 ) -> None:
     """Find the highest load at which the SLO still holds, with an interval, and certify a load below it."""
     from slobench.cli.run import load_both

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from slobench.cli import options
+
 if TYPE_CHECKING:
     from types import FrameType
 
@@ -21,27 +23,23 @@ if TYPE_CHECKING:
     from slobench.config.workload import Workload
     from slobench.experiment.trial import Interrupts, Trial
 
-_LOAD, _SERVER, _RUN = "Load", "Server", "Run"
-
 
 def command(
-    workload: Annotated[
-        str | None, typer.Argument(help="A name under workloads/, or a YAML file; none: from flags.")
-    ] = None,
-    target: Annotated[
-        str, typer.Option(help="A name under targets/, a YAML file, or a URL.", rich_help_panel=_SERVER)
-    ] = "sim",
-    model: Annotated[str | None, typer.Option(help="Model name in requests.", rich_help_panel=_SERVER)] = None,
-    api: Annotated[str | None, typer.Option(help="completions or chat.", rich_help_panel=_SERVER)] = None,
+    workload: options.WorkloadName = None,
+    target: options.TargetName = "sim",
+    model: options.ModelName = None,
+    api: options.Api = None,
     arrivals: Annotated[
-        str | None, typer.Option(help="poisson, constant, gamma:cv=2, burst.", rich_help_panel=_LOAD)
+        str | None, typer.Option(help="poisson, constant, gamma:cv=2, burst.", rich_help_panel=options.LOAD)
     ] = None,
     rate: Annotated[
         str | None,
-        typer.Option("--rate", "--request-rate", help="Offered load, requests/s, or inf.", rich_help_panel=_LOAD),
+        typer.Option(
+            "--rate", "--request-rate", help="Offered load, requests/s, or inf.", rich_help_panel=options.LOAD
+        ),
     ] = None,
     burstiness: Annotated[
-        float | None, typer.Option(help="vLLM's spelling of gamma arrivals: 1/cv².", rich_help_panel=_LOAD)
+        float | None, typer.Option(help="vLLM's spelling of gamma arrivals: 1/cv².", rich_help_panel=options.LOAD)
     ] = None,
     concurrency: Annotated[
         int | None,
@@ -49,83 +47,60 @@ def command(
             "--concurrency",
             "--max-concurrency",
             help="Users of a closed loop; with --rate a safety cap.",
-            rich_help_panel=_LOAD,
+            rich_help_panel=options.LOAD,
         ),
     ] = None,
     requests: Annotated[
         int | None,
-        typer.Option("--requests", "--num-prompts", help="Planned requests, warm-up included.", rich_help_panel=_LOAD),
+        typer.Option(
+            "--requests", "--num-prompts", help="Planned requests, warm-up included.", rich_help_panel=options.LOAD
+        ),
     ] = None,
     duration: Annotated[
-        str | None, typer.Option(help="Length of the offer, e.g. 60s, warm-up included.", rich_help_panel=_LOAD)
+        str | None, typer.Option(help="Length of the offer, e.g. 60s, warm-up included.", rich_help_panel=options.LOAD)
     ] = None,
     until_decided: Annotated[
         bool,
-        typer.Option(help="Stop once the SLO is surely met or missed; --duration is the bound.", rich_help_panel=_LOAD),
+        typer.Option(
+            help="Stop once the SLO is surely met or missed; --duration is the bound.", rich_help_panel=options.LOAD
+        ),
     ] = False,
     until_precision: Annotated[
         str | None,
         typer.Option(
-            help="Stop once intervals are this narrow: 5%, or ttft:p99=5%,attainment=1%.", rich_help_panel=_LOAD
+            help="Stop once intervals are this narrow: 5%, or ttft:p99=5%,attainment=1%.", rich_help_panel=options.LOAD
         ),
     ] = None,
-    warmup: Annotated[str | None, typer.Option(help="Shortest warm-up, e.g. 10s.", rich_help_panel=_LOAD)] = None,
-    input_tokens: Annotated[
-        str | None,
-        typer.Option(help="512, uniform:low=8,high=64, lognormal:mean=512,sigma=0.9 …", rich_help_panel=_LOAD),
-    ] = None,
-    output_tokens: Annotated[str | None, typer.Option(help="Like --input-tokens.", rich_help_panel=_LOAD)] = None,
-    slo: Annotated[
-        list[str] | None,
-        typer.Option(help="e.g. 'ttft<500ms', 'tpot:p99<50ms', 'attainment>=99%'; repeatable.", rich_help_panel=_LOAD),
-    ] = None,
-    goodput: Annotated[
-        list[str] | None, typer.Option(help="vLLM's spelling of limits: ttft:500 tpot:50 (ms).", rich_help_panel=_LOAD)
-    ] = None,
+    warmup: options.Warmup = None,
+    input_tokens: options.InputTokens = None,
+    output_tokens: options.OutputTokens = None,
+    slo: options.SloClauses = None,
+    goodput: options.Goodput = None,
     seed: Annotated[
         int,
-        typer.Option(help="Root seed; arrivals, lengths and prompts draw from its children.", rich_help_panel=_LOAD),
+        typer.Option(
+            help="Root seed; arrivals, lengths and prompts draw from its children.", rich_help_panel=options.LOAD
+        ),
     ] = 0,
-    drain: Annotated[str | None, typer.Option(help="wait, cut, or grace=30s.", rich_help_panel=_LOAD)] = None,
-    timeout: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="120s (total), or connect=5s, first_token=, idle=, total=; repeatable.", rich_help_panel=_SERVER
-        ),
-    ] = None,
-    header: Annotated[
-        list[str] | None, typer.Option(help="'Name: value', repeatable; never stored.", rich_help_panel=_SERVER)
-    ] = None,
-    api_key_env: Annotated[
-        str | None, typer.Option(help="Environment variable that holds the API key.", rich_help_panel=_SERVER)
-    ] = None,
-    ignore_eos: Annotated[
-        bool | None,
-        typer.Option(
-            "--ignore-eos/--no-ignore-eos", help="Force the reply's length, and demand it.", rich_help_panel=_SERVER
-        ),
-    ] = None,
-    insecure: Annotated[bool, typer.Option(help="Do not verify TLS certificates.", rich_help_panel=_SERVER)] = False,
-    ca_bundle: Annotated[
-        str | None, typer.Option(help="PEM file of trusted certificates.", rich_help_panel=_SERVER)
-    ] = None,
+    drain: Annotated[str | None, typer.Option(help="wait, cut, or grace=30s.", rich_help_panel=options.LOAD)] = None,
+    timeout: options.Timeouts = None,
+    header: options.Headers = None,
+    api_key_env: options.ApiKeyEnv = None,
+    ignore_eos: options.IgnoreEos = None,
+    insecure: options.Insecure = False,
+    ca_bundle: options.CaBundle = None,
     repeats: Annotated[
-        int, typer.Option(min=1, max=1000, help="Run it N times, each with a seed of its own.", rich_help_panel=_RUN)
+        int,
+        typer.Option(min=1, max=1000, help="Run it N times, each with a seed of its own.", rich_help_panel=options.RUN),
     ] = 1,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, max=256, help="Generator processes; default: the free cores.", rich_help_panel=_RUN),
-    ] = None,
-    sets: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Override any setting: path=value; repeatable.", rich_help_panel=_RUN),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Exactly this folder; default: a new one in results/.", rich_help_panel=_RUN)
-    ] = None,
-    force: Annotated[bool, typer.Option(help="Replace the run that is in --out.", rich_help_panel=_RUN)] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=_RUN)] = False,
-    quiet: Annotated[bool, typer.Option(help="No progress, and only the verdict.", rich_help_panel=_RUN)] = False,
+    workers: options.Workers = None,
+    sets: options.Sets = None,
+    out: options.Out = None,
+    force: Annotated[bool, typer.Option(help="Replace the run that is in --out.", rich_help_panel=options.RUN)] = False,
+    as_json: options.AsJson = False,
+    quiet: Annotated[
+        bool, typer.Option(help="No progress, and only the verdict.", rich_help_panel=options.RUN)
+    ] = False,
 ) -> None:
     """Offer one workload once; print a report, keep the records, end with a verdict."""
     from slobench.config.flags import RunFlags

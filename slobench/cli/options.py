@@ -1,0 +1,59 @@
+"""Options that several commands take, each with its one meaning and help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+LOAD, SERVER, RUN = "Load", "Server", "Run"
+
+WorkloadName = Annotated[str | None, typer.Argument(help="A name under workloads/, or a YAML file; none: from flags.")]
+
+TargetName = Annotated[str, typer.Option(help="A name under targets/, a YAML file, or a URL.", rich_help_panel=SERVER)]
+ModelName = Annotated[str | None, typer.Option(help="Model name in requests.", rich_help_panel=SERVER)]
+Api = Annotated[str | None, typer.Option(help="completions or chat.", rich_help_panel=SERVER)]
+Timeouts = Annotated[
+    list[str] | None,
+    typer.Option(help="120s (total), or connect=5s, first_token=, idle=, total=; repeatable.", rich_help_panel=SERVER),
+]
+Headers = Annotated[
+    list[str] | None, typer.Option(help="'Name: value', repeatable; never stored.", rich_help_panel=SERVER)
+]
+ApiKeyEnv = Annotated[
+    str | None, typer.Option(help="Environment variable that holds the API key.", rich_help_panel=SERVER)
+]
+IgnoreEos = Annotated[
+    bool | None,
+    typer.Option(
+        "--ignore-eos/--no-ignore-eos", help="Force the reply's length, and demand it.", rich_help_panel=SERVER
+    ),
+]
+Insecure = Annotated[bool, typer.Option(help="Do not verify TLS certificates.", rich_help_panel=SERVER)]
+CaBundle = Annotated[str | None, typer.Option(help="PEM file of trusted certificates.", rich_help_panel=SERVER)]
+
+InputTokens = Annotated[
+    str | None, typer.Option(help="512, uniform:low=8,high=64, lognormal:mean=512,sigma=0.9 …", rich_help_panel=LOAD)
+]
+OutputTokens = Annotated[str | None, typer.Option(help="Like --input-tokens.", rich_help_panel=LOAD)]
+Warmup = Annotated[str | None, typer.Option(help="Shortest warm-up, e.g. 10s.", rich_help_panel=LOAD)]
+SloClauses = Annotated[
+    list[str] | None,
+    typer.Option(help="e.g. 'ttft<500ms', 'tpot:p99<50ms', 'attainment>=99%'; repeatable.", rich_help_panel=LOAD),
+]
+Goodput = Annotated[
+    list[str] | None, typer.Option(help="vLLM's spelling of limits: ttft:500 tpot:50 (ms).", rich_help_panel=LOAD)
+]
+
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, max=256, help="Generator processes; default: the free cores.", rich_help_panel=RUN),
+]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", help="Override any setting: path=value; repeatable.", rich_help_panel=RUN)
+]
+Out = Annotated[
+    Path | None, typer.Option(help="Exactly this folder; default: a new one in results/.", rich_help_panel=RUN)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=RUN)]
