@@ -43,12 +43,7 @@ def parts_once(lab: Path, args: argparse.Namespace, n: int) -> dict[str, float]:
 
 def main() -> None:
     """Run the rounds, print µs a token and the fixed cost by process."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rate", type=float, default=100)
-    parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--step-ms", type=float, default=20)
-    parser.add_argument("--lengths", type=int, nargs=2, default=[500, 2500])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = fidelity.arguments(__doc__)
     parser.add_argument("flags", nargs="*", default=[])
     args = parser.parse_args()
     between = (args.lengths[1] - args.lengths[0]) * args.tokens

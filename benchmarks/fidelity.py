@@ -106,14 +106,20 @@ def floor_once(lab: Path, args: argparse.Namespace, n: int) -> Run:
     return Run(float(match[1]), {})
 
 
-def main() -> None:
-    """Run the rounds, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments(about: str | None) -> argparse.ArgumentParser:
+    """The load, the two lengths and the rounds, which every comparison with the floor takes."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=float, default=100)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--step-ms", type=float, default=20)
     parser.add_argument("--lengths", type=int, nargs=2, default=[500, 2500])
     parser.add_argument("--rounds", type=int, default=3)
+    return parser
+
+
+def main() -> None:
+    """Run the rounds, print the table."""
+    parser = arguments(__doc__)
     args = parser.parse_args()
     ours, floors, longest = [], [], []
     between = (args.lengths[1] - args.lengths[0]) * args.tokens

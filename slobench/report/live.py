@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TextIO
 
 from slobench.experiment.events import Event, Notice, Progress, Searching, Step
@@ -71,13 +70,6 @@ class LiveView:
         else:
             self._stream.write(text + "\n")
             self._stream.flush()
-
-
-@contextmanager
-def live_view(*, quiet: bool = False, stream: TextIO | None = None) -> Iterator[Callable[[Event], None]]:
-    """Yield what takes in a trial's events and shows them; gives the terminal back at the end."""
-    with LiveView(stream=stream, quiet=quiet) as view:
-        yield view.show
 
 
 def line(progress: Progress) -> str:

@@ -29,8 +29,3 @@ def inverted_cdf(values: FloatArray, q: float) -> float:
         return math.nan
     k = rank(len(values), q)
     return float(np.partition(values, k)[k])
-
-
-def sorted_quantile(ordered: FloatArray, q: float) -> float:
-    """`inverted_cdf` of values that are sorted already. Time: O(1)."""
-    return float(ordered[rank(len(ordered), q)]) if len(ordered) else math.nan

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from slobench.experiment.events import Notice, Progress, Step
 from slobench.report.console_live import picture
-from slobench.report.live import LiveView, live_view
+from slobench.report.live import LiveView
 
 PROGRESS = Progress(
     elapsed_s=12.0, total_s=60.0, offered_rps=12.0, achieved_rps=11.9, finished_rps=10.4, in_flight=31, planned=720,
@@ -33,19 +33,19 @@ def test_without_a_terminal_progress_is_a_line_every_5_s() -> None:
 def test_steps_and_notices_are_lines_without_control_characters() -> None:
     """Every step and notice is printed at once, made harmless."""
     out = io.StringIO()
-    with live_view(stream=out) as show:
-        show(Step("starting the target"))
-        show(Notice("odd \x1b[31mname\n"))
+    with LiveView(stream=out) as view:
+        view.show(Step("starting the target"))
+        view.show(Notice("odd \x1b[31mname\n"))
     assert out.getvalue() == "starting the target\nnote: odd \\x1b[31mname \n"
 
 
 def test_quiet_prints_notices_only() -> None:
     """Quiet keeps what the user must know."""
     out = io.StringIO()
-    with live_view(quiet=True, stream=out) as show:
-        show(Step("starting the target"))
-        show(PROGRESS)
-        show(Notice("a worker was lost"))
+    with LiveView(quiet=True, stream=out) as view:
+        view.show(Step("starting the target"))
+        view.show(PROGRESS)
+        view.show(Notice("a worker was lost"))
     assert out.getvalue() == "note: a worker was lost\n"
 
 
@@ -81,7 +81,7 @@ def test_the_picture_fits_80_columns() -> None:
 def test_a_stream_that_goes_away_ends_the_view_not_the_run() -> None:
     """A closed stream is survived: the run goes on unseen."""
     out = io.StringIO()
-    with live_view(stream=out) as show:
+    with LiveView(stream=out) as view:
         out.close()
-        show(Step("draining"))
-        show(PROGRESS)
+        view.show(Step("draining"))
+        view.show(PROGRESS)
