@@ -265,14 +265,19 @@ def _certify_move(settings: Settings, history: History) -> Move:
 
 
 def certificate_rate(settings: Settings, history: History) -> float | None:
-    """The load that is to be certified: the root, less its precision (or its interval, where that is wider)."""
+    """The load that is to be certified: the root, less its precision (or its interval, where that is wider).
+
+    No more than twice the precision below: the certificate proves itself, and an interval that reaches far down, as
+    Fieller's does, would have it prove what nobody doubts.
+    """
     bracket = bracket_of(settings, history)
     if bracket.by_queue and bracket.low is not None:
         return bracket.low * math.exp(-settings.precision)
     found = root_of(settings, history)
     if found is None or not math.isfinite(found.low):
         return None
-    rate = math.exp(min(found.x - settings.precision, found.low))
+    below = min(max(found.x - found.low, settings.precision), 2 * settings.precision)
+    rate = math.exp(found.x - below)
     return max(1.0, math.floor(rate)) if settings.whole else rate
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from slobench.experiment import search
 from slobench.experiment.found import found_of
 from slobench.experiment.search import bracket_of, root_of
 from slobench.experiment.search_state import Budget, History, Settings
@@ -107,10 +108,22 @@ def test_the_certificate_is_plain_fresh_and_below_the_root() -> None:
     seeds = [probe.seed for probe in ended.history.issued]
     assert len(set(seeds)) == len(seeds)
     root = root_of(settings, ended.history)
-    assert math.log(certificate.probe.rate) == pytest.approx(min(root.x - 0.03, root.low))
+    assert math.log(certificate.probe.rate) == pytest.approx(min(root.x - 0.03, max(root.low, root.x - 0.06)))
     found = found_of(settings, (), ended.history, ended.reason)
     assert found.certified == certificate.probe.rate
     assert found.certificate.bounds[0].low >= 0.9
+
+
+@pytest.mark.parametrize(("low", "below"), [(0.02, 0.03), (0.05, 0.05), (1.5, 0.06)])
+def test_a_wide_interval_does_not_certify_what_nobody_doubts(
+    monkeypatch: pytest.MonkeyPatch, low: float, below: float
+) -> None:
+    """The load lies below the root by the precision, or by the interval, but by no more than twice the precision."""
+    settings = asked()
+    history = searched(settings, CurveStream(falling(), seed=5)).history
+    root = root_of(settings, history)
+    monkeypatch.setattr(search, "root_of", lambda *_: replace(root, low=root.x - low))
+    assert math.log(search.certificate_rate(settings, history)) == pytest.approx(root.x - below)
 
 
 def test_a_load_above_capacity_is_hardly_ever_certified() -> None:
