@@ -32,7 +32,7 @@ from slobench.records.assemble import assemble
 from slobench.records.schema import Columns, Records
 from slobench.stats.quantiles import FloatArray, inverted_cdf
 from slobench.targets.base import RunningTarget
-from slobench.targets.null import truth_of
+from slobench.targets.own import truth_of
 from slobench.units import format_s
 from slobench.workload.prompts import prompt_refs
 from slobench.workload.variates import IntArray

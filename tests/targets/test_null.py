@@ -21,8 +21,8 @@ from slobench.config.target import NullTarget
 from slobench.errors import ConfigError
 from slobench.targets.base import RunningTarget
 from slobench.targets.launch import start
-from slobench.targets.null import truth_of
 from slobench.targets.null_wire import UnreadableError, Words, asked_of, request_of
+from slobench.targets.own import truth_of
 from slobench.wire.openai import DONE, parse_event, parse_reply
 from slobench.wire.sse import SseDecoder
 
