@@ -136,7 +136,8 @@ def test_a_client_that_is_stopped_half_of_the_time(tmp_path: Path, engine: str) 
     Late sends (V01), a late loop (V03), first tokens that were read late together with later ones (V05), and bursts
     instead of the planned process (V18): all are INVALID.
     """
-    words = ("--rate", "40", "--requests", "160", "--slo", "ttft<500ms", *SHORT)
+    # Prompts long enough that a tenth of the first tokens are on their way when the worker is stopped.
+    words = ("--rate", "40", "--requests", "160", "--slo", "ttft<500ms", *SHORT, "--input-tokens", "400")
     with running(tmp_path / "r", *words, "--target", engine) as run, stopped_half_of_the_time(run, period_s=0.4):
         assert run.end() == Exit.INVALID
         shown = run.json()

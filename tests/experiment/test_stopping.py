@@ -42,8 +42,8 @@ def test_looks_are_few_ever_further_apart_and_before_the_bound(
     rule = Decided(first_look=first, growth=growth)
     found = planned_looks(rule, bound)
     assert len(found) <= 200
-    rounded = 0.0005 * (1 + growth) + 1e-9  # times are given to the ms
-    assert all(b - a >= 0.999 and b >= growth * a - rounded for a, b in pairwise(found))
+    rounded = 0.0005 * (1 + growth)  # times are given to the ms, and to the precision of a float
+    assert all(b - a >= 0.999 and b * (1 + 1e-12) >= growth * a - rounded for a, b in pairwise(found))
     assert bound is None or all(at < bound + 1e-3 for at in found)
     assert found or (bound is not None and bound <= first + 1e-3)
 
