@@ -6,14 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from slobench.errors import ConfigError
+from slobench.workload.mixing import mixed, mixed_array
 from slobench.workload.variates import IntArray, child, raw
 
 _PERIOD = 1 << 16  # pieces after which the filler repeats; no cache of prefixes can tell
 _STRIDE = (1 << 61) - 1  # prime, so that it has no factor in common with any number of pieces
-_LOW_64 = (1 << 64) - 1
 
 # Most tokenizers make one token of each of these with the space before it; none needs an escape in JSON.
 _WORDS = tuple(
@@ -97,8 +96,8 @@ class PromptMaker:
         self._digits = math.ceil(64 / math.log2(self._base))
         self._moduli = [self._base**k for k in range(self._digits + 1)]
         # A permutation of the nonces that the seed picks: two nonces never meet, and no bit of the nonce is lost.
-        number = _mixed(int(nonce, 16) ^ int(raw(1, rng)[0]))
-        self._shift = _mixed(number + 1) | _mixed(number + 2) << 64
+        number = mixed(int(nonce, 16) ^ int(raw(1, rng)[0]))
+        self._shift = mixed(number + 1) | mixed(number + 2) << 64
         self._nonce = self._render(_digits_of(number, self._digits, self._base))
         self._filler = _Filler(self._render_array(rng), self._separator)
         self._keys = [_prompt_key(seed, name, shared_prefix_tokens.get(name, 0)) for name in class_names]
@@ -115,7 +114,7 @@ class PromptMaker:
             shared = min(prefix.size, max(0, n_tokens - self._digits))
             parts += prefix.slices(0, shared)
             left -= shared
-        self._add_unique(parts, index, _mixed(index + self._keys[class_code]), left)
+        self._add_unique(parts, index, mixed(index + self._keys[class_code]), left)
         parts[-1] = self._close  # in the place of the last separator
         return b"".join(parts)
 
@@ -147,7 +146,7 @@ class PromptMaker:
             return None
         parts: list[bytes | memoryview] = []
         # Negative: no request has this index.
-        self._add_unique(parts, -1 - code, _mixed(self._keys[code]), n)
+        self._add_unique(parts, -1 - code, mixed(self._keys[code]), n)
         return _Filler(b"".join(parts[:-1]).split(self._separator), self._separator)
 
 
@@ -179,22 +178,11 @@ class _Filler:
 def prompt_refs(rows: IntArray, *, seed: int, name: str, shared_prefix_tokens: int) -> IntArray:
     """Name the prompts of one class by plan index: all different, and of another seed all others."""
     key = _prompt_key(seed, name, shared_prefix_tokens)
-    z: NDArray[np.uint64] = rows.astype(np.uint64) + np.uint64(key)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return (z ^ (z >> np.uint64(31))).view(np.int64)
+    return mixed_array(rows, key)
 
 
 def _prompt_key(seed: int, name: str, shared_prefix_tokens: int) -> int:
     return int(raw(1, child(seed, f"prompts/{shared_prefix_tokens}", name))[0])
-
-
-def _mixed(z: int) -> int:
-    """Permute the 64-bit integers at random, to all appearance [Steele et al. 2014, SplitMix64's finaliser]."""
-    z &= _LOW_64
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 & _LOW_64
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EB & _LOW_64
-    return z ^ (z >> 31)
 
 
 def _digits_of(number: int, k: int, base: int) -> list[int]:
