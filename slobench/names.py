@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from enum import IntEnum, StrEnum
+from typing import Literal
 
 NULL = -(2**63)
 """What stands for "never seen" in int64 fields and buffers; null in every file that others read."""
+
+Api = Literal["completions", "chat", "responses", "embeddings"]
+"""Which call of an OpenAI-compatible server a request is."""
 
 
 class Outcome(StrEnum):

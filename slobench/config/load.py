@@ -277,8 +277,9 @@ def public(value: BaseModel) -> dict[str, Any]:
     """Return a value as plain data that may be stored: durations as text, values of secret kind hidden."""
     data = value.model_dump(mode="json")
     talk = data.get("talk", {})
-    if "headers" in talk:
-        talk["headers"] = dict.fromkeys(talk["headers"], "(hidden)")
+    for part in (talk, *data.get("classes", {}).values()):
+        if "headers" in part:
+            part["headers"] = dict.fromkeys(part["headers"], "(hidden)")
     for name in data.get("environ", {}):
         if re.search("TOKEN|KEY|SECRET|PASSWORD|CREDENTIAL", name, re.IGNORECASE):
             data["environ"][name] = "(hidden)"

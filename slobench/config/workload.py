@@ -7,13 +7,14 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from slobench.config.base import DurationNs, Model
+from slobench.config.lengths import Lengths
 from slobench.config.until import Until
 from slobench.config.validity import Thresholds
+from slobench.config.wire import Headers
+from slobench.names import Api
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(ge=1e-6, le=1e6, allow_inf_nan=False)]
-Tokens = Annotated[int, Field(ge=1, le=10_000_000)]
-MeanTokens = Annotated[float, Field(gt=0, le=10_000_000, allow_inf_nan=False)]
 ClassName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 MAX_REQUESTS = 50_000_000  # a plan is held in memory: 60 bytes a row
@@ -54,68 +55,6 @@ class Burst(Model):
 Arrivals = Annotated[Constant | Poisson | Gamma | Burst, Field(discriminator="process")]
 
 
-class ConstantLength(Model):
-    """The same length for every request."""
-
-    dist: Literal["constant"] = "constant"
-    value: Tokens
-
-
-class UniformLength(Model):
-    """Integers from low to high, both included."""
-
-    dist: Literal["uniform"] = "uniform"
-    low: Tokens
-    high: Tokens
-
-    @model_validator(mode="after")
-    def _ordered(self) -> UniformLength:
-        if self.low > self.high:
-            raise ValueError(f"low ({self.low}) is above high ({self.high})")
-        return self
-
-
-class _Clipped(Model):
-    min: Tokens = 1
-    max: Tokens | None = None
-
-    @model_validator(mode="after")
-    def _min_below_max(self) -> _Clipped:
-        if self.max is not None and self.min > self.max:
-            raise ValueError(f"min ({self.min}) is above max ({self.max})")
-        return self
-
-
-class NormalLength(_Clipped):
-    """Normal, rounded, then clipped to [min, max]; mean and std are those before clipping."""
-
-    dist: Literal["normal"] = "normal"
-    mean: MeanTokens
-    std: Annotated[float, Field(ge=0, le=10_000_000, allow_inf_nan=False)]
-
-
-class LognormalLength(_Clipped):
-    """Lognormal, rounded, then clipped to [min, max]; mean is that before clipping."""
-
-    dist: Literal["lognormal"] = "lognormal"
-    mean: MeanTokens
-    sigma: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
-    """Standard deviation of the logarithm."""
-
-
-class EmpiricalLength(Model):
-    """Drawn with replacement from a list."""
-
-    dist: Literal["empirical"] = "empirical"
-    values: Annotated[tuple[Tokens, ...], Field(min_length=1)]
-
-
-Lengths = Annotated[
-    ConstantLength | UniformLength | NormalLength | LognormalLength | EmpiricalLength,
-    Field(discriminator="dist"),
-]
-
-
 class RequestClass(Model):
     """One kind of request: when it arrives, how long it is, what it may ask of the server."""
 
@@ -129,6 +68,14 @@ class RequestClass(Model):
     """Body field `priority` (vLLM: lower is more urgent); null sends none."""
     shared_prefix_tokens: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     """Tokens at the start of every prompt of the class that are the same; 0: no shared block."""
+    model: str | None = None
+    """Model or LoRA adapter that the class asks for; null: the target's."""
+    api: Api | None = None
+    """Which call of the server; null: the target's."""
+    headers: Headers = Field(default_factory=dict)
+    """Request headers besides the target's, instead of those of the same name. Values never reach a file."""
+    extra_body: dict[str, object] = Field(default_factory=dict)
+    """Body fields besides the target's `extra_body`, instead of those of the same name, e.g. `tools`."""
 
 
 class OpenLoop(Model):

@@ -91,7 +91,7 @@ def open_stream(ask: StreamAsk) -> LiveStream:
         stack.callback(pool.close)
         plan = _empty_plan(tuple(trial.workload.classes))
         plan.save(spool / "plan.arrow")
-        secret = secrets_of(trial.target, headers)
+        secret = secrets_of(trial, headers)
         run = first_run_json(trial, plan, workers, secret)
         e2e_s = e2e_limit_s(ask.slo)
         running = start(trial.target, log=folder / "server.log", headers=headers, e2e_limit_s=e2e_s)

@@ -14,6 +14,7 @@ from slobench.config.slo import Deadline, Slo
 from slobench.config.target import RemoteTarget
 from slobench.config.workload import ClosedLoop, OpenLoop, Workload
 from slobench.errors import ConfigError
+from slobench.experiment.endpoints import class_endpoints
 from slobench.generate.job import Deadlines, Job, Limits
 from slobench.generate.pool import default_workers
 from slobench.metrics.slo import has_limits
@@ -126,9 +127,10 @@ def observe(run: dict[str, Any], running: RunningTarget, secrets: Collection[str
     run["server"] = provenance.redact(server, secrets)
 
 
-def secrets_of(target: AnyTarget, headers: Mapping[str, str]) -> set[str]:
+def secrets_of(trial: Trial, headers: Mapping[str, str]) -> set[str]:
     """What must stand in no file: header values, and what the target's settings call a key, token or password."""
-    return {*headers.values(), *provenance.secrets_in(target.model_dump(mode="json"))}
+    own = {value for spec in trial.workload.classes.values() for value in spec.headers.values()}
+    return {*headers.values(), *own, *provenance.secrets_in(trial.target.model_dump(mode="json"))}
 
 
 def refuse_unjudgeable(slo: Slo, endpoint: Endpoint) -> None:
@@ -186,6 +188,7 @@ def jobs_of(
             spool=str(spool),
             counters=str(spool / live.FILE),
             endpoint=endpoint,
+            endpoints=class_endpoints(workload, endpoint),
             seed=trial.seed,
             nonce=nonce,
             shared_prefix_tokens=prefixes,

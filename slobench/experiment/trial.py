@@ -83,7 +83,7 @@ def run_trial(trial: Trial, interrupts: Interrupts) -> Iterator[Event | Finished
         plan.save(spool / "plan.arrow")
         for note in trial.notes:
             yield Notice(note)
-        secret = secrets_of(target, headers)
+        secret = secrets_of(trial, headers)
         run = first_run_json(trial, plan, workers, secret)
         stopping = stopping_of(workload, plan, folder)
         if stopping is not None:

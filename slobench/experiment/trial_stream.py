@@ -184,7 +184,7 @@ class TrialStream:
 
     def _patch(self, run: dict[str, Any], probe: Probe) -> None:
         """Say of the trial what it was: a probe, on a target that was started for all of them."""
-        secret = secrets_of(self._ask.trial.target, self._running.endpoint.headers)
+        secret = secrets_of(self._ask.trial, self._running.endpoint.headers)
         run["spec"]["target"] = provenance.redact(public(self._ask.trial.target), secret)
         run["settings"]["observed"] = provenance.redact(self._running.observed, secret) | run["settings"]["observed"]
         run["probe"] = {"number": probe.number, "purpose": probe.purpose, "users": round(probe.rate), "n": probe.n}

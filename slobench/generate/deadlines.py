@@ -29,7 +29,7 @@ class Timeouts:
         found = (started + endpoint.total_timeout_ns, Outcome.TIMEOUT_TOTAL)
         if endpoint.connect_timeout_ns is not None and exchange.sent_ns == NULL:
             found = min(found, (started + endpoint.connect_timeout_ns, Outcome.TIMEOUT_CONNECT))
-        if endpoint.first_token_timeout_ns is not None and endpoint.stream and reply.first_token_ns == NULL:
+        if endpoint.first_token_timeout_ns is not None and reply.stream and reply.first_token_ns == NULL:
             found = min(found, (started + endpoint.first_token_timeout_ns, Outcome.TIMEOUT_FIRST_TOKEN))
         if endpoint.idle_timeout_ns is not None and exchange.sent_ns != NULL:
             idle_since = exchange.sent_ns if last_read_ns == NULL else last_read_ns

@@ -24,6 +24,7 @@ class Exchange:
     started_ns: int
     body: bytes
     reply: Reply
+    class_code: int = 0  # which of the job's endpoints it goes to
 
     connected_ns: int = NULL
     sent_ns: int = NULL

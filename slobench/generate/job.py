@@ -40,6 +40,11 @@ class Job:
     deadlines: Deadlines = field(default_factory=dict)
     grows: bool = False  # the plan is only the beginning: more comes by "extend", and only "stop" ends the offer
     shares: tuple[Share, ...] = ()  # what is counted of each probe of a plan that grows
+    endpoints: tuple[Endpoint, ...] = ()  # by class code; empty: every class goes to `endpoint`
+
+    def endpoints_of(self, classes: int) -> tuple[Endpoint, ...]:
+        """Where the requests of each of so many classes go, by class code."""
+        return self.endpoints or (self.endpoint,) * classes
 
     def to_json(self) -> bytes:
         """One line of JSON."""
@@ -49,9 +54,14 @@ class Job:
     def from_json(cls, line: bytes) -> Job:
         """Read `to_json` back."""
         raw: dict[str, Any] = orjson.loads(line)
-        endpoint = raw.pop("endpoint")
-        if endpoint["token_ids"] is not None:
-            endpoint["token_ids"] = tuple(endpoint["token_ids"])
+        raw["endpoint"] = _endpoint(raw["endpoint"])
+        raw["endpoints"] = tuple(map(_endpoint, raw["endpoints"]))
         raw["shares"] = tuple(Share.from_dict(share) for share in raw["shares"])
-        known = {field.name for field in fields(Endpoint)}
-        return cls(endpoint=Endpoint(**{key: endpoint[key] for key in known}), **raw)
+        return cls(**raw)
+
+
+def _endpoint(raw: Mapping[str, Any]) -> Endpoint:
+    values = {field.name: raw[field.name] for field in fields(Endpoint)}
+    if values["token_ids"] is not None:
+        values["token_ids"] = tuple(values["token_ids"])
+    return Endpoint(**values)

@@ -35,16 +35,20 @@ class Bodies:
     """Request bodies by plan row, made ahead in quiet moments within a bound of memory."""
 
     def __init__(self, plan: Plan, job: Job, clock: Clock) -> None:
-        endpoint = job.endpoint
+        endpoints = job.endpoints_of(len(plan.class_names))
         self._plan = plan
-        self._template = BodyTemplate(endpoint, job.nonce)
-        self._prompts = PromptMaker(
-            seed=job.seed,
-            nonce=job.nonce,
-            token_ids=endpoint.token_ids,
-            class_names=plan.class_names,
-            shared_prefix_tokens=job.shared_prefix_tokens,
-        )
+        self._templates = tuple(BodyTemplate(endpoint, job.nonce) for endpoint in endpoints)
+        makers = {
+            token_ids: PromptMaker(
+                seed=job.seed,
+                nonce=job.nonce,
+                token_ids=token_ids,
+                class_names=plan.class_names,
+                shared_prefix_tokens=job.shared_prefix_tokens,
+            )
+            for token_ids in {endpoint.token_ids for endpoint in endpoints}
+        }
+        self._prompts = tuple(makers[endpoint.token_ids] for endpoint in endpoints)
         self._now_ns = clock.now_ns
         self._next = 0  # the row to look at next
         self._ready: dict[int, bytes] = {}
@@ -107,10 +111,10 @@ class Bodies:
         self._working = False
 
     def _make(self, row: int) -> bytes:
-        plan = self._plan
-        prompt = self._prompts.json(int(plan.index[row]), int(plan.class_code[row]), int(plan.input_tokens[row]))
+        plan, code = self._plan, int(self._plan.class_code[row])
+        prompt = self._prompts[code].json(int(plan.index[row]), code, int(plan.input_tokens[row]))
         priority = int(plan.priority[row])
-        return self._template.body(prompt, int(plan.output_tokens[row]), None if priority == NULL else priority)
+        return self._templates[code].body(prompt, int(plan.output_tokens[row]), None if priority == NULL else priority)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +139,12 @@ class Sender:
         self.shares = Shares(job.shares, plan.class_names)
         self.transport: Transport
         self._job = job
+        self._endpoints = job.endpoints_of(len(plan.class_names))
         self._now_ns = clock.now_ns
         self._spool = spool
         self._counters = counters
-        self._secrets = [value for value in job.endpoint.headers.values() if len(value) >= 4]
+        values = {value for endpoint in (job.endpoint, *self._endpoints) for value in endpoint.headers.values()}
+        self._secrets = sorted((value for value in values if len(value) >= 4), key=len, reverse=True)
         self._secrets += [word for value in self._secrets for word in value.split() if len(word) >= 8]
         self._rules = rules_of(plan.class_names, job.limits, job.deadlines)
         self._needs_events = [
@@ -160,8 +166,9 @@ class Sender:
 
     def send(self, row: int, scheduled_ns: int) -> None:
         """Begin the request of a plan row, or drop it where the safety stop is reached."""
-        plan, endpoint = self.plan, self._job.endpoint
+        plan = self.plan
         index, class_code = int(plan.index[row]), int(plan.class_code[row])
+        endpoint = self._endpoints[class_code]
         tally = self._tally_of(index) if self._tallies else None
         if len(self.in_flight) >= self._job.max_in_flight:
             self.bodies.give_up(row)
@@ -186,6 +193,7 @@ class Sender:
             started_ns=started_ns,
             body=self.bodies.take(row),
             reply=reply,
+            class_code=class_code,
         )
         if tally is not None:
             tally.sent(index, scheduled_ns, started_ns, len(self.in_flight))

@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from urllib.parse import urlsplit
@@ -45,20 +46,20 @@ class AiohttpTransport:
     """One task for each exchange on an unlimited pool. Times are `clock`'s, taken when a task gets its bytes."""
 
     def __init__(
-        self, endpoint: Endpoint, clock: Clock, on_end: OnEnd, request_id: str, counters: ReadCounters
+        self, endpoints: Sequence[Endpoint], clock: Clock, on_end: OnEnd, request_id: str, counters: ReadCounters
     ) -> None:
+        """endpoints: by class code; one server, reached in one way, with paths and headers of each class."""
         self.next_send_ns = NEVER
-        self._endpoint = endpoint
+        self._endpoint = endpoint = endpoints[0]
         self._now_ns = clock.now_ns
         self._on_end = on_end
         self._request_id = request_id
         self._counters = counters
         counters.stamps = "user"
         parts = urlsplit(endpoint.url)
-        self._url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{request_path(endpoint)}"
-        self._headers = request_headers(endpoint)
-        if endpoint.connection == "per-request":
-            self._headers["connection"] = "close"
+        host = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        closing = {"connection": "close"} if endpoint.connection == "per-request" else {}
+        self._heads = tuple((host + request_path(each), request_headers(each) | closing) for each in endpoints)
         self._tls = tls_context(endpoint)
         self._running: dict[int, _Running] = {}
         self._by_session: dict[int, aiohttp.ClientSession] = {}
@@ -169,11 +170,12 @@ class AiohttpTransport:
     async def _attempt(self, client: aiohttp.ClientSession, exchange: Exchange) -> _Failure:
         """Send once and read to the end; return how that ended."""
         body = exchange.body
+        url, headers = self._heads[exchange.class_code]
         try:
             async with client.post(
-                self._url,
+                url,
                 data=body if len(body) <= _LARGE_BODY_BYTES else io.BytesIO(body),
-                headers=self._headers | {"x-request-id": f"{self._request_id}-{exchange.index}"},
+                headers=headers | {"x-request-id": f"{self._request_id}-{exchange.index}"},
                 allow_redirects=False,
                 trace_request_ctx=exchange,
             ) as response:
@@ -242,7 +244,11 @@ class AiohttpTransport:
         due = [(started_ns + endpoint.total_timeout_ns, Outcome.TIMEOUT_TOTAL)]
         if endpoint.connect_timeout_ns is not None and exchange.connected_ns == NULL:
             due.append((started_ns + endpoint.connect_timeout_ns, Outcome.TIMEOUT_CONNECT))
-        if endpoint.first_token_timeout_ns is not None and endpoint.stream and exchange.reply.first_token_ns == NULL:
+        if (
+            endpoint.first_token_timeout_ns is not None
+            and exchange.reply.stream
+            and exchange.reply.first_token_ns == NULL
+        ):
             due.append((started_ns + endpoint.first_token_timeout_ns, Outcome.TIMEOUT_FIRST_TOKEN))
         if endpoint.idle_timeout_ns is not None and exchange.sent_ns != NULL:
             idle_since_ns = max(exchange.sent_ns, running.last_read_ns)

@@ -47,17 +47,19 @@ def say(event: str, **values: object) -> None:
         sys.stdout.buffer.flush()
 
 
-def make_transport(endpoint: Endpoint, clock: RunClock, sender: Sender, job: Job, reads: ReadCounters) -> Transport:
-    """The transport that the endpoint asks for; without epoll (no Linux) always aiohttp, with user-space stamps."""
+def make_transport(
+    endpoints: tuple[Endpoint, ...], clock: RunClock, sender: Sender, job: Job, reads: ReadCounters
+) -> Transport:
+    """The transport that the job asks for; without epoll (no Linux) always aiohttp, with user-space stamps."""
     import select
 
-    if endpoint.transport == "fast" and hasattr(select, "epoll"):
+    if job.endpoint.transport == "fast" and hasattr(select, "epoll"):
         from slobench.generate.transport_fast import FastTransport
 
-        return FastTransport(endpoint, clock, sender.ended, job.nonce, reads, gather=not job.closed)
+        return FastTransport(endpoints, clock, sender.ended, job.nonce, reads, gather=not job.closed)
     from slobench.generate.transport_aiohttp import AiohttpTransport
 
-    return AiohttpTransport(endpoint, clock, sender.ended, job.nonce, reads)
+    return AiohttpTransport(endpoints, clock, sender.ended, job.nonce, reads)
 
 
 class Worker:
@@ -80,7 +82,8 @@ class Worker:
         job = self._job
         self._clock = clock = RunClock(time.monotonic_ns())
         self._sender = sender = Sender(self._plan, job, clock, self._spool, self._counters)
-        sender.transport = make_transport(job.endpoint, clock, sender, job, self._reads)
+        endpoints = job.endpoints_of(len(self._plan.class_names))
+        sender.transport = make_transport(endpoints, clock, sender, job, self._reads)
         await sender.transport.open()
         sender.bodies.next_send_ns = lambda: sender.transport.next_send_ns
         self._health = Health(clock, self._spool, self._counters, self._reads, lambda: len(sender.in_flight))

@@ -12,6 +12,7 @@ import orjson
 
 from slobench import __version__
 from slobench.errors import ConfigError
+from slobench.names import Api
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Endpoint:
 
     url: str  # scheme://host[:port][/prefix], no /v1
     model: str
-    api: Literal["completions", "chat"] = "completions"
+    api: Api = "completions"
     stream: bool = True
     transport: Literal["fast", "aiohttp"] = "fast"
     receiver: Literal["auto", "native", "python"] = "auto"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, Protocol
+from typing import Protocol
 
-from slobench.names import NULL, Outcome, TokensSource
+from slobench.names import NULL, Api, Outcome, TokensSource
 from slobench.wire.openai import (
     CONTENT,
     DONE,
@@ -67,14 +67,14 @@ class Reply:
         "_raw_tail", "_read_ns", "_reasoning_seen", "_shape", "_whole", "cached_tokens", "chunks", "done", "due_tokens",
         "finish_reason", "first_chunk_tokens", "first_output_ns", "first_token_error_ns", "first_token_ns",
         "http_status", "index", "input_tokens", "last_token_ns", "output_tokens", "reasoning_tokens", "sink",
-        "tokens_source",
+        "stream", "tokens_source",
     )  # fmt: skip
 
     def __init__(
         self,
         *,
         index: int,
-        api: Literal["completions", "chat"],
+        api: Api,
         stream: bool,
         due_tokens: int | None,
         chunks: ChunkSink,
@@ -91,6 +91,7 @@ class Reply:
         self.http_status = NULL
         self.done = False
         self._api = api
+        self.stream = stream  # asked for
         self.sink = chunks
         self._add = chunks.add
         self._whole = not stream

@@ -124,7 +124,7 @@ async def _converse(scripts: Sequence[Script], ask: Ask, tls: ssl.SSLContext | N
             receiver="auto" if ask.transport == "aiohttp" else ask.transport,
             **ask.endpoint,
         )
-        transport: Transport = TRANSPORTS[ask.transport](endpoint, clock, on_end, "test", counters)
+        transport: Transport = TRANSPORTS[ask.transport]((endpoint,), clock, on_end, "test", counters)
         await transport.open()
         exchanges = []
         try:

@@ -193,7 +193,7 @@ def test_an_unknown_host_is_told_at_once(transport: TransportName) -> None:
     from tests.conformance.harness import TRANSPORTS
 
     endpoint = Endpoint(url="http://no-such-host.invalid:1", model="tiny")
-    made = TRANSPORTS[transport](endpoint, MonotonicClock(), lambda _: None, "test", ReadCounters())
+    made = TRANSPORTS[transport]((endpoint,), MonotonicClock(), lambda _: None, "test", ReadCounters())
     with pytest.raises(UsageError, match=r"no-such-host\.invalid"):
         asyncio.run(made.open())
 

@@ -34,7 +34,7 @@ def test_a_cut_ends_a_request_that_is_about_to_be_sent_again() -> None:
 
     async def main(url: str) -> None:
         endpoint = Endpoint(url=url, model="tiny")
-        transport = FastTransport(endpoint, clock, ended.append, "test", ReadCounters())
+        transport = FastTransport((endpoint,), clock, ended.append, "test", ReadCounters())
         await transport.open()
         transport.start(exchange(0))
         while not ended:  # noqa: ASYNC110 (on_end is a plain callback)
