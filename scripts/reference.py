@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import reference_words as words
 
 from slobench import names
-from slobench.config import engine, find, presets, target, until, workload
+from slobench.config import engine, find, lengths, presets, target, until, workload
 from slobench.config.validity import Step, Thresholds
 from slobench.records import schema
 from slobench.units import format_duration_ns
@@ -48,11 +48,11 @@ WORKLOAD_MODELS = (
     ("`arrivals`, process `constant`", workload.Constant),
     ("`arrivals`, process `gamma`", workload.Gamma),
     ("`arrivals`, process `burst`", workload.Burst),
-    ("lengths, dist `constant`", workload.ConstantLength),
-    ("lengths, dist `uniform`", workload.UniformLength),
-    ("lengths, dist `normal`", workload.NormalLength),
-    ("lengths, dist `lognormal`", workload.LognormalLength),
-    ("lengths, dist `empirical`", workload.EmpiricalLength),
+    ("lengths, dist `constant`", lengths.ConstantLength),
+    ("lengths, dist `uniform`", lengths.UniformLength),
+    ("lengths, dist `normal`", lengths.NormalLength),
+    ("lengths, dist `lognormal`", lengths.LognormalLength),
+    ("lengths, dist `empirical`", lengths.EmpiricalLength),
     ("`drain`", workload.Drain),
     ("`until`, rule `decided`", until.Decided),
     ("`until`, rule `precision`", until.Precise),

@@ -8,21 +8,16 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from slobench.config.problems import clip, config_error, unknown
-from slobench.config.workload import (
-    Arrivals,
-    Burst,
-    Constant,
+from slobench.config.lengths import (
     ConstantLength,
-    Drain,
     EmpiricalLength,
-    Gamma,
     Lengths,
     LognormalLength,
     NormalLength,
-    Poisson,
     UniformLength,
 )
+from slobench.config.problems import clip, config_error, unknown
+from slobench.config.workload import Arrivals, Burst, Constant, Drain, Gamma, Poisson
 from slobench.errors import ConfigError
 
 AnyLengths = ConstantLength | UniformLength | NormalLength | LognormalLength | EmpiricalLength

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from slobench.config.workload import (
+from slobench.config.lengths import (
     ConstantLength,
     EmpiricalLength,
     Lengths,

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from slobench.config.engine import Engine
+from slobench.config.lengths import LognormalLength
 from slobench.config.load import load_target
 from slobench.config.target import SimTarget
-from slobench.config.workload import LognormalLength
 from slobench.engine.model import EngineCore, Request
 from slobench.engine.virtual import Offer, serve
 from slobench.stats.quantiles import inverted_cdf

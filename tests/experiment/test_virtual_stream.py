@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from slobench.config.engine import Engine, StepTime
+from slobench.config.lengths import LognormalLength, UniformLength
 from slobench.config.slo import parse_slo
-from slobench.config.workload import ClosedLoop, LognormalLength, Poisson, RequestClass, UniformLength, Workload
+from slobench.config.workload import ClosedLoop, Poisson, RequestClass, Workload
 from slobench.engine.virtual import Offer, serve
 from slobench.errors import ConfigError
 from slobench.experiment.criteria import asked_of

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from slobench.config.workload import Lengths
+from slobench.config.lengths import Lengths
 from slobench.workload.lengths import draw
 from slobench.workload.variates import child
 
