@@ -8,39 +8,41 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from slobench.config.arrivals import Arrivals, Burst, Constant, Gamma, Poisson
 from slobench.config.lengths import (
     ConstantLength,
     EmpiricalLength,
-    Lengths,
     LognormalLength,
     NormalLength,
+    PlainLengths,
     UniformLength,
+    WeibullLength,
 )
 from slobench.config.problems import clip, config_error, unknown
-from slobench.config.workload import Arrivals, Burst, Constant, Drain, Gamma, Poisson
+from slobench.config.workload import Drain
 from slobench.errors import ConfigError
 
-AnyLengths = ConstantLength | UniformLength | NormalLength | LognormalLength | EmpiricalLength
+AnyLengths = ConstantLength | UniformLength | NormalLength | LognormalLength | WeibullLength | EmpiricalLength
 AnyArrivals = Constant | Poisson | Gamma | Burst
 T = TypeVar("T")
 
-_LENGTHS = ("constant", "uniform", "normal", "lognormal", "empirical")
+_LENGTHS = ("constant", "uniform", "normal", "lognormal", "weibull", "empirical")
 _PROCESSES = ("poisson", "constant", "gamma", "burst")
-_LENGTHS_ADAPTER: TypeAdapter[AnyLengths] = TypeAdapter(Lengths)
+_LENGTHS_ADAPTER: TypeAdapter[AnyLengths] = TypeAdapter(PlainLengths)
 _ARRIVALS_ADAPTER: TypeAdapter[AnyArrivals] = TypeAdapter(Arrivals)
 
 
 def parse_lengths(text: str, flag: str = "lengths") -> AnyLengths:
     """Read `512`, `uniform:low=8,high=64`, `lognormal:mean=512,sigma=0.9,max=4000`, `empirical:values=1|2|3`."""
     if re.fullmatch(r"\s*[-+]?[0-9]+\s*", text):
-        return _checked(_LENGTHS_ADAPTER, {"dist": "constant", "value": _number(text, flag)}, Lengths, flag)
+        return _checked(_LENGTHS_ADAPTER, {"dist": "constant", "value": _number(text, flag)}, PlainLengths, flag)
     name, fields = _name_and_fields(text, flag, "a number of tokens, or e.g. uniform:low=8,high=64")
     if name not in _LENGTHS:
         raise ConfigError(unknown(f"{flag}: no distribution", name, _LENGTHS))
     values: dict[str, Any] = {key: _number(value, flag) for key, value in fields.items() if key != "values"}
     if "values" in fields:
         values["values"] = tuple(_number(value, flag) for value in fields["values"].split("|"))
-    return _checked(_LENGTHS_ADAPTER, {"dist": name, **values}, Lengths, flag)
+    return _checked(_LENGTHS_ADAPTER, {"dist": name, **values}, PlainLengths, flag)
 
 
 def format_lengths(lengths: AnyLengths) -> str:

@@ -86,7 +86,7 @@ class PairedLength(Model):
     """As many as the `values` of `input_tokens`: pairs are drawn, with what connects the two lengths."""
 
 
-Part = Annotated[
+PlainLengths = Annotated[
     ConstantLength | UniformLength | NormalLength | LognormalLength | WeibullLength | EmpiricalLength,
     Field(discriminator="dist"),
 ]
@@ -100,7 +100,7 @@ class MixtureLength(Model):
         tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...], Field(min_length=1, max_length=16)
     ]
     """Relative; they need not sum to 1."""
-    parts: Annotated[tuple[Part, ...], Field(min_length=1, max_length=16)]
+    parts: Annotated[tuple[PlainLengths, ...], Field(min_length=1, max_length=16)]
 
     @model_validator(mode="after")
     def _one_weight_each(self) -> MixtureLength:
