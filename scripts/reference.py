@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import reference_words as words
 
 from slobench import names
-from slobench.config import engine, find, lengths, presets, target, until, workload
+from slobench.config import arrivals, engine, find, lengths, presets, target, until, workload
 from slobench.config.validity import Step, Thresholds
 from slobench.records import schema
 from slobench.units import format_duration_ns
@@ -44,15 +44,18 @@ WORKLOAD_MODELS = (
     ("`loop`, mode `open`", workload.OpenLoop),
     ("`loop`, mode `closed`", workload.ClosedLoop),
     ("`classes.NAME`", workload.RequestClass),
-    ("`arrivals`, process `poisson`", workload.Poisson),
-    ("`arrivals`, process `constant`", workload.Constant),
-    ("`arrivals`, process `gamma`", workload.Gamma),
-    ("`arrivals`, process `burst`", workload.Burst),
+    ("`arrivals`, process `poisson`", arrivals.Poisson),
+    ("`arrivals`, process `constant`", arrivals.Constant),
+    ("`arrivals`, process `gamma`", arrivals.Gamma),
+    ("`arrivals`, process `burst`", arrivals.Burst),
     ("lengths, dist `constant`", lengths.ConstantLength),
     ("lengths, dist `uniform`", lengths.UniformLength),
     ("lengths, dist `normal`", lengths.NormalLength),
     ("lengths, dist `lognormal`", lengths.LognormalLength),
+    ("lengths, dist `weibull`", lengths.WeibullLength),
     ("lengths, dist `empirical`", lengths.EmpiricalLength),
+    ("lengths, dist `mixture`", lengths.MixtureLength),
+    ("`output_tokens`, dist `paired`", lengths.PairedLength),
     ("`drain`", workload.Drain),
     ("`until`, rule `decided`", until.Decided),
     ("`until`, rule `precision`", until.Precise),

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slobench.config.workload import Arrivals, Burst, Poisson, Workload
+from slobench.config.arrivals import Arrivals, Burst, Poisson
+from slobench.config.workload import Workload
 from slobench.errors import ConfigError
 from slobench.names import NULL
 from slobench.plan import Plan

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from slobench.config.arrivals import Burst, Constant, Gamma, Poisson
 from slobench.config.lengths import LognormalLength
-from slobench.config.workload import Burst, Constant, Gamma, Poisson, RequestClass, Workload
+from slobench.config.workload import RequestClass, Workload
 from slobench.errors import ConfigError
 from slobench.segments import Start, build_segment, shares
 

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    ValidationInfo,
+    WithJsonSchema,
+)
 
 from slobench.errors import ConfigError
 from slobench.units import format_duration_ns, parse_duration_ns
 
 
 class Model(BaseModel):
-    """A frozen configuration value; an unknown key is an error."""
+    """A frozen configuration value; an unknown key is an error. A key that is a word of Python has a field `word_`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, serialize_by_alias=True, validate_by_name=True
+    )
 
 
 def _duration_ns(value: object) -> int:
@@ -40,3 +51,14 @@ DurationNs = Annotated[
         }
     ),
 ]
+
+
+def beside(name: str, info: ValidationInfo) -> str:
+    """Path of a file that a configuration names: relative to the folder in the validation's context, or as it is."""
+    folder = (info.context or {}).get("folder")
+    found = Path(folder, name) if folder is not None else Path(name)
+    return str(found) if found.exists() else name
+
+
+FileName = Annotated[str, AfterValidator(beside)]
+"""A file or folder, relative to the configuration file that names it, else to the working directory."""

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from slobench.config.arrivals import Burst
 from slobench.config.document import KeyPath, shown
 from slobench.config.inline import AnyArrivals, parse_arrivals, parse_drain, parse_lengths, parse_rate
 from slobench.config.load import Given, Loaded, apply_sets, check_workload, given_again, put
 from slobench.config.problems import clip
 from slobench.config.slo import parse_goodput
 from slobench.config.until import parse_precision
-from slobench.config.workload import Burst, Workload
+from slobench.config.workload import Workload
 from slobench.errors import UsageError
 
 CLASS = "default"  # the only class of a workload made from flags

@@ -91,7 +91,7 @@ def _tuples(value: Any) -> Any:
 def check_workload(given: Given, source: str, path: Path | None = None) -> Loaded[Workload]:
     """Check given values as a workload, SLO presets replaced; faults of SLO clauses are told with their line too."""
     given = _with_full_names(given)
-    value = _validated("workload", given, source)
+    value = _validated("workload", given, source, path)
     if not isinstance(value, Workload):
         raise TypeError(f"expected a workload, got {type(value)}")
     where = _where(given, source)
@@ -131,7 +131,7 @@ def _with_full_names(given: Given) -> Given:
 
 def check_target(given: Given, source: str, path: Path | None) -> Loaded[AnyTarget]:
     """Check given values as a target."""
-    value: AnyTarget = _validated("target", given, source)
+    value: AnyTarget = _validated("target", given, source, path)
     return Loaded(value, origins(value, given), path)
 
 
@@ -141,7 +141,7 @@ def adapter(kind: Kind) -> TypeAdapter[Any]:
     return TypeAdapter(SCHEMAS[kind])
 
 
-def _validated(kind: Kind, given: Given, source: str) -> Any:
+def _validated(kind: Kind, given: Given, source: str, path: Path | None) -> Any:
     if not isinstance(given.data, Mapping):
         found = "empty" if given.data is None else f"only {clip(given.data)}"
         raise ConfigError(
@@ -149,7 +149,8 @@ def _validated(kind: Kind, given: Given, source: str) -> Any:
         )
     try:
         # Strict: the loose mode takes true for 1 and "5" for 5.
-        return adapter(kind).validate_python(given.data, strict=True)
+        context = {"folder": None if path is None else path.parent}
+        return adapter(kind).validate_python(given.data, strict=True, context=context)
     except ValidationError as error:
         raise config_error(error, data=given.data, schema=SCHEMAS[kind], where=_where(given, source)) from None
 

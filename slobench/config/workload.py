@@ -6,53 +6,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from slobench.config.arrivals import Arrivals, Burst, mean_rate
 from slobench.config.base import DurationNs, Model
-from slobench.config.lengths import Lengths
+from slobench.config.lengths import EmpiricalLength, Lengths, OutputLengths, PairedLength
 from slobench.config.until import Until
 from slobench.config.validity import Thresholds
 from slobench.config.wire import Headers
 from slobench.names import Api
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Rate = Annotated[float, Field(ge=1e-6, le=1e6, allow_inf_nan=False)]
 ClassName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 MAX_REQUESTS = 50_000_000  # a plan is held in memory: 60 bytes a row
-
-
-class Constant(Model):
-    """Evenly spaced arrivals."""
-
-    process: Literal["constant"] = "constant"
-    rate: Rate
-    """Offered load, requests/s."""
-
-
-class Poisson(Model):
-    """Memoryless arrivals, exact: gaps are never rescaled to hit the nominal rate."""
-
-    process: Literal["poisson"] = "poisson"
-    rate: Rate
-    """Offered load, requests/s."""
-
-
-class Gamma(Model):
-    """Renewal arrivals with gamma gaps: cv 0 is constant, 1 Poisson, above 1 bursty."""
-
-    process: Literal["gamma"] = "gamma"
-    rate: Rate
-    """Offered load, requests/s."""
-    cv: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 1.0
-    """Coefficient of variation of the gaps."""
-
-
-class Burst(Model):
-    """All requests at once, at the start."""
-
-    process: Literal["burst"] = "burst"
-
-
-Arrivals = Annotated[Constant | Poisson | Gamma | Burst, Field(discriminator="process")]
 
 
 class RequestClass(Model):
@@ -63,7 +28,7 @@ class RequestClass(Model):
     share: Positive = 1.0
     """Weight of the class among the requests of a closed loop."""
     input_tokens: Lengths
-    output_tokens: Lengths
+    output_tokens: OutputLengths
     priority: Annotated[int, Field(ge=-(2**31), lt=2**31)] | None = None
     """Body field `priority` (vLLM: lower is more urgent); null sends none."""
     shared_prefix_tokens: Annotated[int, Field(ge=0, le=10_000_000)] = 0
@@ -76,6 +41,18 @@ class RequestClass(Model):
     """Request headers besides the target's, instead of those of the same name. Values never reach a file."""
     extra_body: dict[str, object] = Field(default_factory=dict)
     """Body fields besides the target's `extra_body`, instead of those of the same name, e.g. `tools`."""
+
+    @model_validator(mode="after")
+    def _pairs_match(self) -> RequestClass:
+        output = self.output_tokens
+        if isinstance(output, PairedLength):
+            values = self.input_tokens.values if isinstance(self.input_tokens, EmpiricalLength) else ()
+            if len(values) != len(output.values):
+                raise ValueError(
+                    f"output_tokens paired: {len(output.values)} values beside {len(values)} of input_tokens; "
+                    "expected input_tokens {dist: empirical} with as many"
+                )
+        return self
 
 
 class OpenLoop(Model):
@@ -162,9 +139,11 @@ class Workload(Model):
 
     def offered_rate(self) -> float:
         """Return the sum of the classes' nominal arrival rates, requests/s; 0 for a burst or a closed loop."""
-        arrivals = [spec.arrivals for spec in self.classes.values()]
-        return sum(each.rate for each in arrivals if each is not None and each.process != "burst")
+        return sum(mean_rate(spec.arrivals) for spec in self.classes.values() if spec.arrivals is not None)
 
     def expected_requests(self) -> float:
         """Return the requests that the nominal rates make over `duration`; 0 where there is none."""
-        return self.offered_rate() * (self.duration or 0) / 1e9
+        if self.duration is None:
+            return 0.0
+        arrivals = [spec.arrivals for spec in self.classes.values() if spec.arrivals is not None]
+        return sum(mean_rate(each, self.duration) for each in arrivals) * self.duration / 1e9

@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any, Protocol
 
+from slobench.config.arrivals import Poisson
 from slobench.config.load import public
 from slobench.config.slo import Slo, parse_slo
 from slobench.config.target import NullTarget, SimTarget, VllmTarget
-from slobench.config.workload import ClosedLoop, Poisson
+from slobench.config.workload import ClosedLoop
 from slobench.errors import ConfigError
 from slobench.experiment import capacity_file
 from slobench.experiment.certificate import certificate_size

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from slobench.config.workload import MAX_REQUESTS, Arrivals, Burst, Constant, Gamma, Poisson
+from slobench.config.arrivals import Arrivals, Burst, Constant, Gamma, Poisson
+from slobench.config.workload import MAX_REQUESTS
 from slobench.errors import ConfigError
 from slobench.workload.variates import FloatArray, IntArray, exponentials, gammas
 

@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slobench.config.arrivals import Burst, Constant, Gamma, Poisson
 from slobench.config.flags import RunFlags, apply_flags, workload_from_flags
 from slobench.config.inline import format_arrivals, format_lengths, parse_arrivals, parse_drain, parse_lengths
 from slobench.config.lengths import ConstantLength, EmpiricalLength, LognormalLength, NormalLength, UniformLength
 from slobench.config.load import load_target, load_workload
 from slobench.config.talk_flags import TalkFlags, apply_talk_flags
-from slobench.config.workload import Burst, ClosedLoop, Constant, Gamma, OpenLoop, Poisson
+from slobench.config.workload import ClosedLoop, OpenLoop
 from slobench.errors import UsageError
 
 TOKENS = st.integers(1, 10_000_000)

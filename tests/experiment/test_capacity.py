@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from slobench.config.arrivals import Poisson
 from slobench.config.lengths import LognormalLength
 from slobench.config.load import load_target
-from slobench.config.workload import Poisson, RequestClass, Workload
+from slobench.config.workload import RequestClass, Workload
 from slobench.errors import ConfigError, TargetDiedError
 from slobench.experiment import capacity_file
 from slobench.experiment.capacity import CapacityAsk, SearchEnded, Wanted, ask_for, asked_json, find_capacity

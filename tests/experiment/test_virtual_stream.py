@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from slobench.config.arrivals import Poisson
 from slobench.config.engine import Engine, StepTime
 from slobench.config.lengths import LognormalLength, UniformLength
 from slobench.config.slo import parse_slo
-from slobench.config.workload import ClosedLoop, Poisson, RequestClass, Workload
+from slobench.config.workload import ClosedLoop, RequestClass, Workload
 from slobench.engine.virtual import Offer, serve
 from slobench.errors import ConfigError
 from slobench.experiment.criteria import asked_of

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from slobench.config.arrivals import Gamma, Poisson
 from slobench.config.lengths import LognormalLength
 from slobench.config.load import load_target
-from slobench.config.workload import Gamma, Poisson, RequestClass, Workload
+from slobench.config.workload import RequestClass, Workload
 from slobench.experiment.capacity import SearchEnded, Wanted, ask_for, result_json, searching
 from slobench.experiment.drive import Ended, drive
 from slobench.experiment.found import found_of

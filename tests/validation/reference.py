@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from slobench.config.arrivals import Gamma, Poisson
 from slobench.config.lengths import LognormalLength
 from slobench.config.load import load_target
 from slobench.config.target import SimTarget
-from slobench.config.workload import Gamma, Poisson
 from slobench.engine.virtual import Offer, serve
 from slobench.workload.arrivals import offsets_ns
 from slobench.workload.lengths import draw

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from slobench.config.arrivals import Gamma, Poisson
 from slobench.config.slo import parse_slo
-from slobench.config.workload import Gamma, Poisson, RequestClass, Workload
+from slobench.config.workload import RequestClass, Workload
 from slobench.experiment.certificate import certified
 from slobench.experiment.criteria import asked_of
 from slobench.experiment.drive import Advanced, Ended, drive

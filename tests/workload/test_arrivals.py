@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
-from slobench.config.workload import Burst, Constant, Gamma, Poisson
+from slobench.config.arrivals import Burst, Constant, Gamma, Poisson
 from slobench.errors import ConfigError
 from slobench.workload.arrivals import cv_of_gaps, offsets_ns
 from slobench.workload.variates import child
