@@ -56,11 +56,28 @@ _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 §5.5: no CR, LF, NU
 _COUNT = "{output_tokens}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """How the requests of an API are worded."""
+
+    path: str  # after /v1/
+    before: bytes  # the prompt's JSON value
+    after: bytes = b""
+    length: str | None = None  # the field that bounds the output; None: there is no output to bound
+
+
+_CALLS: Mapping[Api, _Call] = {
+    "completions": _Call("completions", b',"prompt":', length="max_tokens"),
+    "chat": _Call("chat/completions", b',"messages":[{"role":"user","content":', b"}]", length="max_completion_tokens"),
+    "responses": _Call("responses", b',"input":', length="max_output_tokens"),
+    "embeddings": _Call("embeddings", b',"input":'),
+}
+
+
 def request_path(endpoint: Endpoint) -> str:
     """Path of the generating call, the URL's own prefix kept."""
     prefix = urlsplit(endpoint.url).path.rstrip("/")
-    call = "chat/completions" if endpoint.api == "chat" else "completions"
-    path = f"{prefix}/v1/{call}"
+    path = f"{prefix}/v1/{_CALLS[endpoint.api].path}"
     if not path.isascii() or any(c <= " " or c == "\x7f" for c in path):
         raise ConfigError(f"cannot use URL {endpoint.url!r}\n  expected  a path of printable ASCII, %-escaped")
     return path
@@ -127,7 +144,7 @@ class BodyTemplate:
     __slots__ = ("_after", "_before", "_counts", "_n_counts")
 
     def __init__(self, endpoint: Endpoint, nonce: str) -> None:
-        taken = sorted({"prompt", "messages", "priority", "stream"} & endpoint.extra_body.keys())
+        taken = sorted({"prompt", "messages", "input", "priority", "stream"} & endpoint.extra_body.keys())
         if taken:
             raise ConfigError(
                 f"extra_body cannot set {', '.join(taken)}\n"
@@ -136,10 +153,9 @@ class BodyTemplate:
         fields = _own_fields(endpoint, nonce) | dict(endpoint.extra_body)
         counted = [name for name, value in fields.items() if value == _COUNT]
         fixed = {name: value for name, value in fields.items() if value is not None and value != _COUNT}
-        chat = endpoint.api == "chat"
-        opening = b',"messages":[{"role":"user","content":' if chat else b',"prompt":'
-        self._before = _dumps(fixed)[:-1] + opening
-        self._after = b"}]" if chat else b""
+        call = _CALLS[endpoint.api]
+        self._before = _dumps(fixed)[:-1] + call.before
+        self._after = call.after
         self._counts = b"".join(b",%b:%%d" % _dumps(name).replace(b"%", b"%%") for name in counted)
         self._n_counts = len(counted)
 
@@ -156,16 +172,21 @@ def _own_fields(endpoint: Endpoint, nonce: str) -> dict[str, object]:
     Chat: `max_completion_tokens` alone. OpenAI refuses it beside the deprecated `max_tokens`; vLLM takes both.
     `ignore_eos` without `min_tokens`: vLLM then ignores every end token, and min_tokens would only add a mask over
     the logits of each step, work that the server is not to be measured with.
+    Responses: usage comes with the last event unasked for; `store: false`, or OpenAI keeps every reply for a month.
     """
-    fields: dict[str, object] = {"model": endpoint.model, "stream": endpoint.stream}
-    if endpoint.stream:
+    length = _CALLS[endpoint.api].length
+    fields: dict[str, object] = {"model": endpoint.model}
+    if length is not None:
+        fields |= {"stream": endpoint.stream, length: _COUNT}
+    if endpoint.api == "responses":
+        fields["store"] = False
+    elif endpoint.stream and length is not None:
         fields["stream_options"] = {"include_usage": True} | (
             {"continuous_usage_stats": True} if endpoint.per_event_usage else {}
         )
-    fields["max_completion_tokens" if endpoint.api == "chat" else "max_tokens"] = _COUNT
-    if endpoint.forces_length:
+    if endpoint.forces_length and length is not None:
         fields["ignore_eos"] = True
-    if endpoint.return_token_ids:
+    if endpoint.return_token_ids and endpoint.api in {"completions", "chat"}:
         fields["return_token_ids"] = True
     if endpoint.cache_salt:
         fields["cache_salt"] = nonce

@@ -41,6 +41,7 @@ class Event(NamedTuple):
     error: str = ""
     choices: bool = True  # False: usage only
     shape: Shape | None = None  # of an event in the usual form that has text, and says nothing else but its ids
+    ends: bool = False  # the terminal event of an API that has one
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ def error_text(body: bytes) -> str:
         value = orjson.loads(body)
     except ValueError:
         return clip(body.decode("utf-8", "replace"))
-    return _error(value) or clip(body.decode("utf-8", "replace"))
+    return error_of(value) or clip(body.decode("utf-8", "replace"))
 
 
 def clip(text: str) -> str:
@@ -144,7 +145,7 @@ def _read(data: bytes, *, streamed: bool) -> Event:
     value = orjson.loads(data)
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004 (as for bytes that are no JSON)
-    error = _error(value)
+    error = error_of(value)
     if error:
         return Event(error=error, choices=False)
     listed = value.get("choices")
@@ -199,19 +200,20 @@ def _usage(value: object) -> Usage | None:
     if not isinstance(value, dict):
         return None
     return Usage(
-        _count(value, "prompt_tokens"),
-        _count(value, "completion_tokens"),
-        _count(value.get("completion_tokens_details"), "reasoning_tokens"),
-        _count(value.get("prompt_tokens_details"), "cached_tokens"),
+        count(value, "prompt_tokens"),
+        count(value, "completion_tokens"),
+        count(value.get("completion_tokens_details"), "reasoning_tokens"),
+        count(value.get("prompt_tokens_details"), "cached_tokens"),
     )
 
 
-def _count(value: object, key: str) -> int:
-    count = value.get(key) if isinstance(value, dict) else None
-    return count if isinstance(count, int) and not isinstance(count, bool) and 0 <= count < 2**62 else NULL
+def count(value: object, key: str) -> int:
+    """Return a token count of an object; NULL where there is none."""
+    found = value.get(key) if isinstance(value, dict) else None
+    return found if isinstance(found, int) and not isinstance(found, bool) and 0 <= found < 2**62 else NULL
 
 
-def _error(value: object) -> str:
+def error_of(value: object) -> str:
     """Find the message of `{"error": …}`, of vLLM's older `{"object": "error", …}`, of FastAPI's `{"detail": …}`."""
     if not isinstance(value, dict) or value.get("choices"):
         return ""

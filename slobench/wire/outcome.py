@@ -36,6 +36,7 @@ class Facts:
     events: int  # that carried tokens
     due_tokens: int | None  # where the length was forced
     opening: bytes  # the first bytes of the body, for the error text
+    reasoned: bool = True  # a whole reply of this API gives a finish reason
 
 
 def judge(facts: Facts) -> tuple[Outcome, str]:
@@ -57,7 +58,8 @@ def judge(facts: Facts) -> tuple[Outcome, str]:
     if facts.malformed:
         return Outcome.MALFORMED, facts.malformed
     if not facts.events and not facts.output_tokens:
-        return Outcome.EMPTY, clip(f"no token came; the body begins {facts.opening.decode('utf-8', 'replace')!r}")
+        what = "token" if facts.reasoned else "embedding"
+        return Outcome.EMPTY, clip(f"no {what} came; the body begins {facts.opening.decode('utf-8', 'replace')!r}")
     return _whole(facts)
 
 
@@ -65,7 +67,7 @@ def _whole(facts: Facts) -> tuple[Outcome, str]:
     """Judge a reply with tokens whose HTTP message ended well: whether it is all that was asked for."""
     if not facts.done:
         return Outcome.TRUNCATED, f"no terminal event {_seen(facts)}"
-    if not facts.finish_reason:
+    if facts.reasoned and not facts.finish_reason:
         return Outcome.TRUNCATED, f"no finish_reason {_seen(facts)}"
     if facts.due_tokens is None:
         return Outcome.OK, ""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Protocol
 
 from slobench.names import NULL, Api, Outcome, TokensSource
+from slobench.wire.apis import READING
 from slobench.wire.openai import (
     CONTENT,
     DONE,
@@ -16,8 +18,6 @@ from slobench.wire.openai import (
     Shape,
     Usage,
     clip,
-    parse_event,
-    parse_reply,
 )
 from slobench.wire.outcome import Ended, Facts, judge
 from slobench.wire.sse import SseDecoder
@@ -62,12 +62,12 @@ class Reply:
     """
 
     __slots__ = (
-        "_add", "_api", "_body", "_body_bytes", "_channel", "_counted", "_counted_tokens", "_decoder", "_error",
-        "_first_due", "_held", "_malformed", "_opening", "_per_event_usage", "_raw_prefix", "_raw_start", "_raw_suffix",
-        "_raw_tail", "_read_ns", "_reasoning_seen", "_shape", "_whole", "cached_tokens", "chunks", "done", "due_tokens",
+        "_add", "_body", "_body_bytes", "_channel", "_counted", "_counted_tokens", "_decoder", "_error", "_first_due",
+        "_held", "_malformed", "_opening", "_per_event_usage", "_raw_prefix", "_raw_start", "_raw_suffix", "_raw_tail",
+        "_read_ns", "_reading", "_reasoning_seen", "_shape", "_whole", "cached_tokens", "chunks", "done", "due_tokens",
         "finish_reason", "first_chunk_tokens", "first_output_ns", "first_token_error_ns", "first_token_ns",
-        "http_status", "index", "input_tokens", "last_token_ns", "output_tokens", "reasoning_tokens", "sink",
-        "stream", "tokens_source",
+        "http_status", "index", "input_tokens", "last_token_ns", "output_tokens", "reasoning_tokens", "sink", "stream",
+        "tokens_source",
     )  # fmt: skip
 
     def __init__(
@@ -90,7 +90,7 @@ class Reply:
         self.finish_reason = ""
         self.http_status = NULL
         self.done = False
-        self._api = api
+        self._reading = READING[api]
         self.stream = stream  # asked for
         self.sink = chunks
         self._add = chunks.add
@@ -200,8 +200,7 @@ class Reply:
         if self._whole:
             self._read_whole(ended)
         elif ended is Ended.COMPLETE and not self.done:
-            # A body may be whole with only the blank line after its last event left out.
-            self.done = self._decoder.tail.strip() in {b"data: [DONE]", b"data:[DONE]"}
+            self._take_tail()
         self._settle_tokens()
         return judge(
             Facts(
@@ -216,6 +215,7 @@ class Reply:
                 events=int(self.last_token_ns != NULL) if self._whole else self.chunks,
                 due_tokens=self.due_tokens,
                 opening=self._opening,
+                reasoned=self._reading.reasoned,
             )
         )
 
@@ -227,7 +227,8 @@ class Reply:
     def _take(self, data: bytes) -> None:
         """Take one event of the stream."""
         if data == DONE:
-            self.done = True
+            self.done = self.done or not self._reading.ends_by_event
+            return
         if self.done or not data:
             return
         shape = self._shape
@@ -237,13 +238,25 @@ class Reply:
                 self._take_plain(shape, match, len(data))
                 return
         try:
-            event = parse_event(data)
+            event = self._reading.event(data)
         except ValueError as error:
             self._malformed = self._malformed or clip(f"{error}: {data[:_OPENING_BYTES].decode('utf-8', 'replace')!r}")
             return
         if event.shape is not None or event.channel != NO_CHANNEL:
             self._shape, self._raw_prefix = event.shape, None
         self._take_event(event, len(data))
+
+    def _take_tail(self) -> None:
+        """Take the terminal event of a body that is whole but for the blank line after its last event."""
+        tail = self._decoder.tail.strip()
+        data = tail.removeprefix(b"data:").strip() if b"\n" not in tail and tail.startswith(b"data:") else b""
+        if not self._reading.ends_by_event:
+            self.done = data == DONE
+        elif data:
+            with suppress(ValueError):
+                event = self._reading.event(data)
+                if event.ends:
+                    self._take_event(event, len(data))
 
     def _take_plain(self, shape: Shape, match: re.Match[bytes], nbytes: int) -> None:
         """Take an event that differs from the last one of its shape in its text and ids only."""
@@ -257,13 +270,14 @@ class Reply:
 
     def _take_event(self, event: Event, nbytes: int) -> None:
         self._error = self._error or event.error
+        self.done = event.ends
         self.finish_reason = event.finish_reason or self.finish_reason
         tokens = event.tokens
         if event.usage is not None:
             risen = self._take_usage(event.usage, event)
             tokens = risen if tokens == NULL else tokens
         channel = event.channel
-        visible = channel != NO_CHANNEL or self._api == "completions"
+        visible = channel != NO_CHANNEL or self._reading.all_output
         if channel == NO_CHANNEL:
             if tokens <= 0:
                 return
@@ -309,7 +323,7 @@ class Reply:
             self._malformed = f"the reply has {self._body_bytes} bytes, more than {_WHOLE_BYTES}"
             return
         try:
-            event = parse_reply(b"".join(self._body))
+            event = self._reading.reply(b"".join(self._body))
         except ValueError as error:
             self._malformed = clip(f"{error}: {self._opening.decode('utf-8', 'replace')!r}") if self._body_bytes else ""
             return

@@ -1,0 +1,22 @@
+"""What a reply of the Embeddings API says; bytes in, values out."""
+
+from __future__ import annotations
+
+import orjson
+
+from slobench.wire.openai import CONTENT, NO_CHANNEL, Event, Usage, count, error_of
+
+
+def parse_reply(body: bytes) -> Event:
+    """Read a reply: it has content where it holds a vector. Raises ValueError where it is no JSON object."""
+    value = orjson.loads(body)
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")  # noqa: TRY004 (as for bytes that are no JSON)
+    error = error_of(value)
+    if error:
+        return Event(error=error, choices=False)
+    listed, usage = value.get("data"), value.get("usage")
+    items = listed if isinstance(listed, list) else []
+    found = any(isinstance(item, dict) and item.get("embedding") for item in items)
+    counted = Usage(count(usage, "prompt_tokens")) if isinstance(usage, dict) else None
+    return Event(CONTENT if found else NO_CHANNEL, usage=counted, choices=bool(items))
