@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from slobench.config.arrivals import Arrivals, Burst, mean_rate
 from slobench.config.base import DurationNs, Model
 from slobench.config.lengths import EmpiricalLength, Lengths, OutputLengths, PairedLength
+from slobench.config.session import Patience, Session
 from slobench.config.until import Until
 from slobench.config.validity import Thresholds
 from slobench.config.wire import Headers
@@ -33,6 +34,10 @@ class RequestClass(Model):
     """Body field `priority` (vLLM: lower is more urgent); null sends none."""
     shared_prefix_tokens: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     """Tokens at the start of every prompt of the class that are the same; 0: no shared block."""
+    session: Session | None = None
+    """Requests that follow one another; null: each stands alone."""
+    patience: Patience | None = None
+    """How long a reply is waited for; null: as long as it takes."""
     model: str | None = None
     """Model or LoRA adapter that the class asks for; null: the target's."""
     api: Api | None = None
@@ -122,6 +127,16 @@ class Workload(Model):
                 raise ValueError(f"class {name}: an open loop needs `arrivals`, e.g. {{process: poisson, rate: 5}}")
             if self.loop.mode == "closed" and spec.arrivals is not None:
                 raise ValueError(f"class {name}: a closed loop has no `arrivals`; its load follows from `loop.users`")
+            if self.loop.mode == "closed" and spec.session is not None:
+                raise ValueError(
+                    f"class {name}: sessions come by `arrivals`, in an open loop; expected no `session` in a closed "
+                    "one, whose users send one request after another already (`loop.think_time`)"
+                )
+            if spec.session is not None and self.requests is not None and self.drain.mode != "wait":
+                raise ValueError(
+                    f"class {name}: drain {self.drain.mode} with sessions and `requests`: their end is not planned; "
+                    "expected `duration`, or drain wait"
+                )
             if isinstance(spec.arrivals, Burst) and self.requests is None:
                 raise ValueError(f"class {name}: a burst needs `requests`, not `duration`")
         if self.loop.mode == "closed" and self.requests is not None and self.requests < self.loop.users:

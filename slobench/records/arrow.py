@@ -83,6 +83,26 @@ def arrow_array(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
     return pa.Array.from_buffers(kind, len(values), [bitmap, pa.py_buffer(data)])
 
 
+def list_array(offsets: NDArray[np.int64], values: NDArray[Any], kind: pa.LargeListType) -> pa.Array:
+    """An array of lists without nulls, sharing memory with the offsets (n + 1 of them) and the values."""
+    items = pa.Array.from_buffers(kind.value_type, len(values), [None, pa.py_buffer(values)])
+    return pa.Array.from_buffers(kind, len(offsets) - 1, [None, pa.py_buffer(offsets)], children=[items])
+
+
+def list_values(array: pa.Array) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Read (offsets from 0, values) of an array of lists without nulls, sharing memory with it."""
+    if not len(array):
+        return np.zeros(1, np.int64), np.empty(0, f"i{array.type.value_type.bit_width // 8}")
+    raw = np.frombuffer(array.buffers()[1], dtype=np.int64, count=len(array) + 1, offset=8 * array.offset)
+    items = array.values
+    kind = np.dtype(f"i{items.type.bit_width // 8}")
+    first, last = int(raw[0]), int(raw[-1])
+    if first == last:
+        return raw - first, np.empty(0, kind)
+    at = (items.offset + first) * kind.itemsize
+    return raw - first, np.frombuffer(items.buffers()[1], dtype=kind, count=last - first, offset=at)
+
+
 def _words(values: NDArray[Any]) -> pa.Array:
     code_of: dict[str, int] = {}
     words = values.tolist()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,19 @@ PLAN = pa.schema(
     ],
     metadata={"slobench.schema": str(VERSION)},
 )
+
+PLAN_OPTIONAL = pa.schema(
+    [
+        # bit k: waits for the row of its session k + 1 rows before it; scheduled_ns is null then, until those ended
+        pa.field("after", pa.int64(), nullable=False),
+        pa.field("delay_ns", pa.int64()),  # from the last end of those to its own scheduled time
+        pa.field("patience_ns", pa.int64()),  # from its scheduled time until it is given up
+        pa.field("images", pa.int32(), nullable=False),
+        pa.field("content_key", pa.large_list(pa.int64()), nullable=False),  # parts of the prompt, by stream …
+        pa.field("content_tokens", pa.large_list(pa.int32()), nullable=False),  # … and what is taken of each
+    ]
+)
+"""Columns of a plan that are there only where some row uses them, after those of PLAN."""
 
 REQUESTS = pa.schema(
     [
@@ -146,8 +160,62 @@ SERVER_METRICS = (
     "ttft_count",  # and their number so far
     "prefix_query_tokens",  # prompt tokens that it looked up in its prefix cache so far
     "prefix_hit_tokens",  # and those that it found there
+    "running",  # requests in its batch, at that moment
+    "waiting",  # requests in its queue, at that moment
+    "kv_usage",  # share of its KV cache in use, at that moment
+    "preemptions_total",  # requests put back into the queue to free their KV cache, so far
+    "input_tokens_total",  # prompt tokens so far
+    "output_tokens_total",  # tokens generated so far
+    "ttft_bucket",  # times to first token up to `le` and above the bucket before it, so far
+    "queue_sum_s",  # times that requests waited in its queue
+    "queue_count",
+    "queue_bucket",
+    "prefill_sum_s",  # times from a request's admission to its first token
+    "prefill_count",
+    "prefill_bucket",
+    "decode_sum_s",  # times from a request's first token to its last
+    "decode_count",
+    "decode_bucket",
+    "iteration_tokens_sum",  # tokens of each of its iterations, prompts and outputs
+    "iteration_tokens_count",
+    "iteration_tokens_bucket",
+    "scrape_s",  # how long it took to answer the scrape
 )
-"""Names of a server's metrics that checks read, whatever the server calls them."""
+"""Names of a server's metrics, whatever the server calls them. A bucket is written only where its count has changed."""
+
+GAUGES = frozenset({"process_start_s", "running", "waiting", "kv_usage", "scrape_s"})
+"""Those of SERVER_METRICS that are no running totals."""
+
+GPU = "gpu"
+"""Source of a GPU's samples: `gpu-K`, K as the driver counts."""
+
+GPU_METRICS = (
+    "gpu_utilisation",  # share of time in which a kernel ran, as the driver last measured it
+    "gpu_memory_used_bytes",
+    "gpu_memory_bytes",  # in all
+    "gpu_power_w",
+    "gpu_power_limit_w",
+    "gpu_sm_clock_mhz",
+    "gpu_memory_clock_mhz",
+    "gpu_temperature_c",
+    "gpu_throttled",  # 1: clocks are held down by power or heat
+    "gpu_energy_j",  # so far
+)
+
+HOST = "host"
+"""Source of the samples of the client's machine."""
+
+HOST_METRICS = (
+    "host_cpu_share",  # of all its cores, since the last sample
+    "host_memory_used_bytes",
+    "host_memory_bytes",  # in all
+    "host_received_bytes",  # by all its network interfaces, so far
+    "host_sent_bytes",
+    "telemetry_cpu_s",  # CPU time of the thread that samples the source `lane`, so far
+)
+
+SPOOL_SAMPLES = {"t_ns": "q", "source": "str", "name": "str", "labels": "str", "value": "d"}
+"""What the sampler appends, beside the workers' streams: rows of TELEMETRY."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +230,11 @@ class Records:
     requests: Columns
     chunks: Columns
     telemetry: Columns
+
+
+def plan_schema(present: Collection[str]) -> pa.Schema:
+    """Columns of a plan that has these optional ones; others are passed over."""
+    return reduce(pa.Schema.append, (field for field in PLAN_OPTIONAL if field.name in present), PLAN)
 
 
 def empty(schema: Mapping[str, str]) -> dict[str, NDArray[np.generic]]:

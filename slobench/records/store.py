@@ -20,7 +20,7 @@ from slobench.names import CHANNELS
 from slobench.records.arrow import arrow_array, floats, integers, text_array, text_values
 from slobench.records.assemble import assemble
 from slobench.records.chunk_rows import narrowed
-from slobench.records.schema import CHUNKS, DERIVED, PLAN, REQUESTS, TELEMETRY, VERSION, Columns, Records
+from slobench.records.schema import CHUNKS, DERIVED, PLAN, REQUESTS, TELEMETRY, VERSION, Columns, Records, plan_schema
 
 __all__ = [
     "Stored",
@@ -114,7 +114,8 @@ def read_plan(folder: Path) -> pa.Table:
     codes = recode[integers(classes.indices)] if len(classes) else np.empty(0, dtype=np.int64)
     ordered = pa.DictionaryArray.from_arrays(arrow_array(codes, pa.int32()), text_array(names))
     at = table.schema.get_field_index("class")
-    return table.set_column(at, PLAN.field("class"), ordered).select(PLAN.names).cast(PLAN)
+    schema = plan_schema(table.column_names)
+    return table.set_column(at, PLAN.field("class"), ordered).select(schema.names).cast(schema)
 
 
 def write_run_json(folder: Path, run: Mapping[str, Any]) -> None:
