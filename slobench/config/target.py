@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from slobench.config.base import DurationNs, Model
 from slobench.config.engine import Engine
+from slobench.config.telemetry import Telemetry
 from slobench.config.wire import Headers
 
 S, MS = 10**9, 10**6
@@ -114,6 +115,7 @@ class SimTarget(Model):
     about: str = ""
     gpus: Gpus = None
     """GPUs behind the target; null: not known, and nothing is given per GPU."""
+    telemetry: Telemetry = Telemetry()
     engine: Engine = Engine()
     port: Annotated[int, Field(ge=0, le=65535)] = 0
     """0: a free one."""
@@ -149,6 +151,7 @@ class RemoteTarget(Model):
     about: str = ""
     gpus: Gpus = None
     """GPUs behind the target; null: not known, and nothing is given per GPU."""
+    telemetry: Telemetry = Telemetry()
     url: BaseUrl
     """scheme://host[:port][/prefix]; a /v1 at its end is left out."""
     talk: Talk = Talk()
@@ -161,6 +164,7 @@ class VllmTarget(Model):
     about: str = ""
     gpus: Gpus = None
     """GPUs behind the target; null: not known, and nothing is given per GPU."""
+    telemetry: Telemetry = Telemetry()
     env: str | None = None
     """Folder of the environment that vLLM is installed in (its bin/vllm is run); null: vllm on PATH."""
     serve: str
@@ -184,6 +188,7 @@ class CommandTarget(Model):
     about: str = ""
     gpus: Gpus = None
     """GPUs behind the target; null: not known, and nothing is given per GPU."""
+    telemetry: Telemetry = Telemetry()
     argv: Annotated[tuple[str, ...], Field(min_length=1)]
     """`{port}` is replaced by the port."""
     environ: dict[str, str] = Field(default_factory=dict)

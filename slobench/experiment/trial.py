@@ -28,9 +28,11 @@ from slobench.experiment.setup import (
     workers_for,
 )
 from slobench.experiment.stopping import how_it_stopped, refuse_undecidable, rule_in_words, stopping_of
+from slobench.experiment.telemetry import watch
 from slobench.generate.pool import Pool, raise_fd_limit
 from slobench.plan import build_plan, refuse_too_long
 from slobench.records import counters as live
+from slobench.records.provenance import redact
 from slobench.records.store import read_run_json, write_run_json
 from slobench.targets.launch import start
 
@@ -98,8 +100,13 @@ def run_trial(trial: Trial, interrupts: Interrupts) -> Iterator[Event | Finished
         live.Counters.create(spool / live.FILE, workers).close()
         jobs = jobs_of(trial, plan, slo, running.endpoint, workers, fd_limit, run["nonce"])
         observe(run, running, secret)
+        watching = watch(target, running, spool)
+        stack.callback(watching.sampler.end, reachable=False)
+        run["run"]["notes"] += watching.notes
+        yield from map(Notice, watching.notes)
         anchor = ClockAnchor.take()
         epoch_ns = pool.start(jobs)
+        watching.sampler.go(epoch_ns)
         run["clock"] = {"monotonic_ns": anchor.monotonic_ns, "wall_ns": anchor.wall_ns, "start_ns": epoch_ns}
         write_run_json(folder, run)
         ended: OfferEnd | None = None
@@ -112,6 +119,8 @@ def run_trial(trial: Trial, interrupts: Interrupts) -> Iterator[Event | Finished
                 yield event
         assert ended is not None
         failure = running.failure()
+        watching.sampler.end(reachable=failure is None)
+        run["telemetry"] = redact(watching.told(), secret)
         run["stopping"] |= how_it_stopped(stopping, ended.stop, ended.stopped_ns, ended.end_ns)
         yield from _close_books(folder, run, ended, pool, failure)
         yield Step("stopping the target")

@@ -14,7 +14,8 @@ import numpy as np
 from slobench.config.load import public
 from slobench.config.secrets import resolve_secrets
 from slobench.config.slo import e2e_limit_s
-from slobench.config.target import RemoteTarget
+from slobench.config.target import NullTarget, RemoteTarget
+from slobench.config.telemetry import Telemetry
 from slobench.config.workload import ClosedLoop, Workload
 from slobench.errors import TargetDiedError
 from slobench.experiment.events import Event
@@ -92,12 +93,13 @@ class TrialStream:
         self._running = running
         self._began_ns = time.monotonic_ns()
         self._ended: list[Probed] = []
-        talk = ask.trial.target.talk
+        target = ask.trial.target
         endpoint = running.endpoint
         self._target = RemoteTarget(
             kind="remote",
             url=endpoint.url,
-            talk=talk.model_copy(update={"model": endpoint.model, "forces_length": endpoint.forces_length}),
+            telemetry=Telemetry(urls=(), gpus=()) if isinstance(target, NullTarget) else target.telemetry,
+            talk=target.talk.model_copy(update={"model": endpoint.model, "forces_length": endpoint.forces_length}),
         )
 
     def step(self, probe: Probe) -> Iterator[Event]:

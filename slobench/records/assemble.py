@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from slobench.errors import RecordsError
 from slobench.names import CHANNELS, OUTCOMES, Channel, Outcome, TokensSource
-from slobench.records import spool
+from slobench.records import samples, spool
 from slobench.records.arrow import floats, integers, text_values
 from slobench.records.chunk_rows import batches_of, sorted_chunks
 from slobench.records.schema import NULL, SPOOL_REQUESTS, WORKER_METRICS, Columns, Records
@@ -44,7 +44,7 @@ def assemble(folder: Path, plan_table: pa.Table, workers: int, *, only: tuple[in
     rows["outcome"] = np.where(
         is_open | _due_but_not_begun(rows, spooled, begun.seen | ended.seen), Outcome.LOST, rows["outcome"]
     )
-    return Records(rows, chunks, _telemetry(spooled))
+    return Records(rows, chunks, _telemetry(spooled, samples.read(folder / spool.FOLDER)))
 
 
 class _Rows:
@@ -150,20 +150,21 @@ def _due_but_not_begun(rows: Columns, spooled: Spooled, acted_on: NDArray[np.boo
     return lost
 
 
-def _telemetry(spooled: Spooled) -> dict[str, NDArray[Any]]:
-    """The workers' samples in the long form of telemetry.parquet, sorted by time."""
-    samples = spooled.telemetry
-    order = np.argsort(samples["t_ns"], kind="stable")
-    n = len(order)
+def _telemetry(spooled: Spooled, sampled: Columns) -> dict[str, NDArray[Any]]:
+    """The workers' samples and the sampler's in the long form of telemetry.parquet, sorted by time."""
+    own = spooled.telemetry
+    n = len(own["t_ns"])
     names = np.array([*WORKER_METRICS, *(f"metric_{code}" for code in range(len(WORKER_METRICS), 128))])
-    sources = np.array([f"worker-{k}" for k in range(int(np.max(samples["worker"], initial=0)) + 1)])
-    return {
-        "t_ns": samples["t_ns"][order],
-        "source": sources[samples["worker"][order]],
-        "name": names[samples["name"][order]],
-        "labels": np.full(n, "", dtype=np.str_),
-        "value": samples["value"][order],
+    sources = np.array([f"worker-{k}" for k in range(int(np.max(own["worker"], initial=0)) + 1)])
+    parts = {
+        "t_ns": (own["t_ns"], sampled["t_ns"]),
+        "source": (sources[own["worker"]], sampled["source"].astype(np.str_)),
+        "name": (names[own["name"]], sampled["name"].astype(np.str_)),
+        "labels": (np.full(n, "", dtype=np.str_), sampled["labels"].astype(np.str_)),
+        "value": (own["value"], sampled["value"]),
     }
+    order = np.argsort(np.concatenate(parts["t_ns"]), kind="stable")
+    return {name: np.concatenate(columns)[order] for name, columns in parts.items()}
 
 
 def _nan_for_null(values: NDArray[Any]) -> NDArray[np.float64]:

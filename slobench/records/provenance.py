@@ -19,8 +19,8 @@ import psutil
 import slobench
 
 PACKAGES = (
-    *("aiohttp", "httptools", "numpy", "orjson", "pandas", "psutil", "pyarrow", "pydantic"),
-    *("rich", "scipy", "typer", "uvloop"),
+    *("aiohttp", "httptools", "numpy", "orjson", "pandas", "prometheus-client", "psutil"),
+    *("pyarrow", "pydantic", "rich", "scipy", "typer", "uvloop"),
 )
 REDACTED = "***"
 

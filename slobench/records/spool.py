@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from collections import deque
@@ -28,6 +27,7 @@ from slobench.records.schema import (
     VERSION,
     Columns,
 )
+from slobench.records.stream_file import StreamFile, whole_batches
 
 FOLDER = "spool"
 """Where a run folder keeps its spool."""
@@ -79,7 +79,7 @@ class SpoolWriter:
         self.requests = Requests()
         self.telemetry = Telemetry()
         self._backlog_bytes = backlog_bytes
-        self._files = {name: _StreamFile(folder, worker, name) for name in STREAMS}
+        self._files = {name: StreamFile(folder / f"w{worker}-{name}", stream_schema(name)) for name in STREAMS}
         self._marker = folder / f"w{worker}.open"
         self._marker.touch()
         self._waiting: deque[tuple[str, Rows, int]] = deque()
@@ -162,65 +162,6 @@ class SpoolWriter:
                     self._waiting_bytes -= nbytes
 
 
-class _StreamFile:
-    """One stream's files, one open at a time; each holds a schema message, then whole batches."""
-
-    def __init__(self, folder: Path, worker: int, name: str) -> None:
-        self._stem = folder / f"w{worker}-{name}"
-        self._head = bytes(stream_schema(name).serialize())
-        self._number = 0
-        self._path = ""
-        self._fd = -1
-        self._good_bytes = 0
-
-    def write(self, batch: memoryview) -> None:
-        """Append one batch, or leave the file as it was and raise OSError with its name."""
-        try:
-            if self._fd < 0:
-                self._open()
-                _write_all(self._fd, memoryview(self._head))
-            _write_all(self._fd, batch)
-        except OSError as error:
-            self._cut_back()
-            raise OSError(error.errno, error.strerror, self._path) from error
-        self._good_bytes += batch.nbytes + (0 if self._good_bytes else len(self._head))
-
-    def close(self) -> None:
-        """Close the file; a later write opens a new one."""
-        if self._fd >= 0:
-            with suppress(OSError):
-                os.close(self._fd)
-            self._fd = -1
-
-    def _open(self) -> None:
-        while True:
-            self._path = f"{self._stem}-{self._number}.arrow"
-            self._good_bytes = 0
-            try:
-                self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-            except FileExistsError:
-                self._number += 1
-            else:
-                return
-
-    def _cut_back(self) -> None:
-        """Remove the half batch at the end: a reader would take what follows it for part of it."""
-        if self._fd < 0:
-            return
-        with suppress(OSError):
-            os.ftruncate(self._fd, self._good_bytes)
-        self.close()
-        if not self._good_bytes:
-            with suppress(OSError):
-                os.unlink(self._path)  # noqa: PTH108 (a str, kept for messages)
-        self._number += 1
-
-
-def _write_all(fd: int, data: memoryview) -> None:
-    while data.nbytes:
-        data = data[os.write(fd, data) :]
-
-
 def _row_dtype(name: str) -> np.dtype[np.void]:
     kinds = {"q": "i8", "d": "f8", "b": "i1"}
     return np.dtype([(column, kinds[kind]) for column, kind in STREAMS[name].items() if kind != "str"])
@@ -277,7 +218,7 @@ def read(folder: Path, only: tuple[int, int] | None = None, *, with_chunks: bool
         if name == "chunks" and not with_chunks:
             workers.add(worker)
             continue
-        whole, is_torn = _whole_batches(path)
+        whole, is_torn = whole_batches(path)
         if only is not None and "index" in STREAMS[name]:
             whole = [part for batch in whole if (part := part_of(batch, *only)).num_rows]
         batches[name] += [(worker, batch) for batch in whole]
@@ -304,18 +245,6 @@ def files_of(folder: Path) -> list[tuple[Path, int, str]]:
         if match and match[2] in STREAMS:
             found.append(((int(match[1]), match[2], int(match[3])), path))
     return [(path, worker, name) for (worker, name, _), path in sorted(found)]
-
-
-def _whole_batches(path: Path) -> tuple[list[pa.RecordBatch], bool]:
-    batches: list[pa.RecordBatch] = []
-    if not path.stat().st_size:
-        return batches, True
-    try:
-        with pa.ipc.open_stream(pa.memory_map(str(path))) as stream:
-            batches.extend(stream)
-    except (pa.ArrowException, OSError):
-        return batches, True
-    return batches, False
 
 
 def part_of(batch: pa.RecordBatch, low: int, high: int) -> pa.RecordBatch:

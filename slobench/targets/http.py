@@ -48,21 +48,23 @@ class Server:
     ca_bundle: str | None = None
     proxy: str | None = None
 
-    def get(self, path: str, *, timeout_s: float = 10.0) -> Answer:
+    def get(self, path: str, *, timeout_s: float = 10.0, accept: str = "application/json") -> Answer:
         """GET a path below the URL. Raises OSError or http.client.HTTPException where no reply came."""
-        return self._ask("GET", path, None, timeout_s)
+        return self._ask("GET", path, None, timeout_s, accept)
 
     def post(self, path: str, body: object, *, timeout_s: float = 60.0) -> Answer:
         """POST a JSON body; errors as `get`."""
         return self._ask("POST", path, json.dumps(body).encode(), timeout_s)
 
-    def _ask(self, method: str, path: str, body: bytes | None, timeout_s: float) -> Answer:
+    def _ask(
+        self, method: str, path: str, body: bytes | None, timeout_s: float, accept: str = "application/json"
+    ) -> Answer:
         parts = urlsplit(self.url)
         connection = self._connection(parts, timeout_s)
         target = f"{parts.path}{path}"
         if self.proxy and parts.scheme == "http":
             target = f"http://{parts.netloc}{target}"
-        headers = {"accept": "application/json", "user-agent": "slobench", **self.headers}
+        headers = {"accept": accept, "user-agent": "slobench", **self.headers}
         if body is not None:
             headers["content-type"] = "application/json"
         try:

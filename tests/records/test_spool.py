@@ -240,7 +240,7 @@ def test_rows_beyond_the_backlog_are_lost_and_counted_while_requests_still_fit(
             raise OSError(28, "No space left on device")
         return real_write(fd, data)
 
-    monkeypatch.setattr(spool.os, "write", write)
+    monkeypatch.setattr(os, "write", write)
     writer = SpoolWriter(tmp_path, 0, backlog_bytes=40_000)
     row = tuple("" if kind == "str" else 1 for kind in SPOOL_REQUESTS.values())
     for flush in range(20):
@@ -270,7 +270,7 @@ def test_flushing_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest
         assert release.wait(30), "flush waited for the disk"
         return real_write(fd, data)
 
-    monkeypatch.setattr(spool.os, "write", write)
+    monkeypatch.setattr(os, "write", write)
     writer = SpoolWriter(tmp_path, 0)
     for flush in range(5):
         add_chunks(writer, 10 * flush, 10)
@@ -284,7 +284,7 @@ def test_flushing_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest
 def test_closing_gives_up_on_a_disk_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A write that never returns costs its rows, not the end of the process."""
     release = threading.Event()
-    monkeypatch.setattr(spool.os, "write", lambda fd, data: release.wait(30) and len(data))
+    monkeypatch.setattr(os, "write", lambda fd, data: release.wait(30) and len(data))
     writer = SpoolWriter(tmp_path, 0)
     add_chunks(writer, 0, 10)
     writer.close(timeout_s=0.05)
@@ -305,7 +305,7 @@ def test_an_end_record_on_disk_implies_its_chunks(tmp_path: Path, monkeypatch: p
 
     if not Path("/proc/self/fd").exists():
         pytest.skip("needs /proc to tell files apart")
-    monkeypatch.setattr(spool.os, "write", write)
+    monkeypatch.setattr(os, "write", write)
     writer = SpoolWriter(tmp_path, 0)
     writer.starts.add(0, 1, 2)
     add_chunks(writer, 0, 1)

@@ -1,0 +1,1 @@
+"""Samples of servers, GPUs and the host, taken beside the load."""
