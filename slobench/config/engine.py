@@ -56,6 +56,8 @@ class Engine(Model):
     policy: Literal["fcfs", "priority"] = "fcfs"
     max_model_len: Annotated[int, Field(ge=2)] = 32_768
     vocab: Annotated[int, Field(ge=256)] = 128_000
+    adapters: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]+$")], ...] = ()
+    """Names of LoRA adapters that are served besides the model, as fast as the model itself."""
     seed: int = 0
     stalls: tuple[Stall, ...] = ()
     """Pauses, e.g. `[{at: 30s, lasts: 3s, every: 60s}]`."""

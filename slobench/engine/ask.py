@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from slobench.engine.prompts import split_text
+from slobench.names import Api
 
 # What a reply's natural length is like where the client does not ignore the end of sequence (docs/metrics.md, Engine).
 _NATURAL_MEAN_LOG, _NATURAL_SIGMA_LOG = 5.0736, 0.8  # mean 220 tokens
@@ -26,9 +27,9 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the served model takes."""
+    """What the served model takes. names: its own, then those of its adapters."""
 
-    model: str
+    names: tuple[str, ...]
     max_model_len: int
     vocab: int
 
@@ -37,7 +38,8 @@ class Limits:
 class Ask:
     """One accepted request."""
 
-    chat: bool
+    api: Api
+    model: str
     stream: bool
     include_usage: bool
     per_event_usage: bool
@@ -50,8 +52,8 @@ class Ask:
     start: int  # picks the reply: the same body gets the same one
 
 
-def parse(body: bytes, limits: Limits, *, chat: bool) -> Ask:
-    """Read a completions or chat body. RefusedError with the status that vLLM gives."""
+def parse(body: bytes, limits: Limits, api: Api) -> Ask:
+    """Read the body of a call. RefusedError with the status that vLLM gives."""
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -59,11 +61,11 @@ def parse(body: bytes, limits: Limits, *, chat: bool) -> Ask:
     if not isinstance(fields, dict):
         raise RefusedError(400, "the body is not a JSON object")
     model = fields.get("model")
-    if model is not None and model != limits.model:
+    if model is not None and model not in limits.names:
         raise RefusedError(404, f"The model `{model}` does not exist.")
     if fields.get("n") not in (None, 1):
         raise RefusedError(400, "n: this server gives one choice for each request")
-    prompt = _messages(fields.get("messages")) if chat else _prompt(fields.get("prompt"), limits)
+    prompt = _prompt_of(fields, limits, api)
     room = limits.max_model_len - len(prompt)
     if room < 1:
         raise RefusedError(
@@ -71,9 +73,11 @@ def parse(body: bytes, limits: Limits, *, chat: bool) -> Ask:
         )
     start = zlib.crc32(body)
     # Where prompt and reply do not fit together vLLM gives a shorter reply, without a word.
-    asked = min(_max_tokens(fields, room, chat=chat), room)
+    asked = min(_max_tokens(fields, room, api), room)
     output_tokens, finish_reason = asked, "length"
-    if not fields.get("ignore_eos"):
+    if api == "embeddings":
+        finish_reason = "stop"
+    elif not fields.get("ignore_eos"):
         natural = max(1, _integer(fields, "min_tokens", 0), _natural_length(start))
         if natural < asked:
             output_tokens, finish_reason = natural, "stop"
@@ -82,8 +86,9 @@ def parse(body: bytes, limits: Limits, *, chat: bool) -> Ask:
         raise RefusedError(400, "stream_options: expected an object")
     salt = fields.get("cache_salt")
     return Ask(
-        chat=chat,
-        stream=bool(fields.get("stream")),
+        api=api,
+        model=limits.names[0] if model is None else model,
+        stream=bool(fields.get("stream")) and api != "embeddings",
         include_usage=bool(stream_options.get("include_usage")),
         per_event_usage=bool(stream_options.get("continuous_usage_stats")),
         return_token_ids=bool(fields.get("return_token_ids")),
@@ -94,6 +99,15 @@ def parse(body: bytes, limits: Limits, *, chat: bool) -> Ask:
         cache_salt=None if salt is None else str(salt),
         start=start,
     )
+
+
+def _prompt_of(fields: dict[str, Any], limits: Limits, api: Api) -> list[int] | list[str]:
+    if api == "chat":
+        return _messages(fields.get("messages"))
+    if api == "responses":
+        given = fields.get("input")
+        return _messages([{"role": "user", "content": given}] if isinstance(given, str) and given else given)
+    return _prompt(fields.get("input" if api == "embeddings" else "prompt"), limits)
 
 
 def _prompt(prompt: Any, limits: Limits) -> list[int] | list[str]:
@@ -132,8 +146,13 @@ def _messages(messages: Any) -> list[str]:
     return tokens
 
 
-def _max_tokens(fields: dict[str, Any], room: int, *, chat: bool) -> int:
-    if chat:
+def _max_tokens(fields: dict[str, Any], room: int, api: Api) -> int:
+    """Tokens that may come out; an embedding takes the step that reads its input, as one token would."""
+    if api == "embeddings":
+        return 1
+    if api == "responses":
+        asked = _integer(fields, "max_output_tokens", room)
+    elif api == "chat":
         asked = _integer(fields, "max_completion_tokens", _integer(fields, "max_tokens", room))
     else:
         asked = _integer(fields, "max_tokens", _DEFAULT_COMPLETION_TOKENS)

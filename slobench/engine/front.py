@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 import orjson
 
@@ -12,10 +13,24 @@ from slobench.engine.exposition import ServerMetrics
 from slobench.engine.http import HttpConnection, Message
 from slobench.engine.model import EngineCore, Request
 from slobench.engine.prompts import Vocabulary, block_hashes
-from slobench.engine.reply import Reply
+from slobench.engine.reply import ChoiceReply, Name, Reply
+from slobench.engine.reply_embeddings import EmbeddingReply
+from slobench.engine.reply_responses import ResponsesReply
 from slobench.engine.serving import Live, Serving
+from slobench.names import Api
 
-_GENERATE = {"/v1/completions": False, "/v1/chat/completions": True}  # whether it is a chat
+_CALLS: Mapping[str, Api] = {
+    "/v1/completions": "completions",
+    "/v1/chat/completions": "chat",
+    "/v1/responses": "responses",
+    "/v1/embeddings": "embeddings",
+}
+_REPLIES: Mapping[Api, tuple[type[Reply], str]] = {  # and how its id begins
+    "completions": (ChoiceReply, "cmpl"),
+    "chat": (ChoiceReply, "chatcmpl"),
+    "responses": (ResponsesReply, "resp"),
+    "embeddings": (EmbeddingReply, "embd"),
+}
 _PAGES = ("/health", "/ping", "/version", "/v1/models", "/metrics")
 
 
@@ -26,7 +41,7 @@ class Front:
         self._core = core
         self._serving = serving
         self._metrics = metrics
-        self._limits = Limits(metrics.model, core.max_model_len, core.spec.vocab)
+        self._limits = Limits((metrics.model, *core.spec.adapters), core.max_model_len, core.spec.vocab)
         self._words = Vocabulary.below(core.spec.vocab)
         self._created = int(time.time())
         self._live: dict[HttpConnection, Live] = {}
@@ -34,15 +49,15 @@ class Front:
 
     def handle(self, connection: HttpConnection, message: Message) -> None:
         """Answer one request, or hand it to the engine."""
-        chat = _GENERATE.get(message.path)
-        if chat is None and message.path not in _PAGES:
+        api = _CALLS.get(message.path)
+        if api is None and message.path not in _PAGES:
             _refuse(connection, 404, "Not Found")
-        elif message.method != ("GET" if chat is None else "POST"):
+        elif message.method != ("GET" if api is None else "POST"):
             _refuse(connection, 405, "Method Not Allowed")
-        elif chat is None:
+        elif api is None:
             self._page(connection, message.path)
         else:
-            self._generate(connection, message, chat=chat)
+            self._generate(connection, message, api)
 
     def lost(self, connection: HttpConnection) -> None:
         """Take the request of a client that is gone out of the engine."""
@@ -54,9 +69,9 @@ class Front:
         """Forget a request whose reply is written."""
         self._live.pop(connection, None)
 
-    def _generate(self, connection: HttpConnection, message: Message, *, chat: bool) -> None:
+    def _generate(self, connection: HttpConnection, message: Message, api: Api) -> None:
         try:
-            ask = parse(message.body, self._limits, chat=chat)
+            ask = parse(message.body, self._limits, api)
         except RefusedError as error:
             self._metrics.ended["error"] += 1
             _refuse(connection, error.status, str(error))
@@ -69,10 +84,11 @@ class Front:
             reply = self._words.tokens(ask.start, ask.output_tokens, ids=isinstance(ask.prompt[0], int))
             hashes = block_hashes([*ask.prompt, *reply], spec.block_tokens, ask.cache_salt)
         request = Request(self._arrivals, len(ask.prompt), ask.output_tokens, ask.priority, hashes)
-        name = (f"{'chatcmpl' if chat else 'cmpl'}-{self._arrivals}", self._limits.model, self._created)
+        kind, prefix = _REPLIES[api]
+        name = Name(f"{prefix}-{self._arrivals}", ask.model, self._created)
         live = Live(
             request,
-            Reply(connection, ask, name, self._words),
+            kind(connection, ask, name, self._words),
             message.request_id or str(self._arrivals),
             message.received_ns,
         )
@@ -93,14 +109,19 @@ class Front:
             connection.respond(200, b"", "text/plain")
 
     def _models(self) -> bytes:
-        model = {
-            "id": self._limits.model,
-            "object": "model",
-            "created": self._created,
-            "owned_by": "slobench",
-            "max_model_len": self._limits.max_model_len,
-        }
-        return orjson.dumps({"object": "list", "data": [model]})
+        base = self._limits.names[0]
+        models = [
+            {
+                "id": name,
+                "object": "model",
+                "created": self._created,
+                "owned_by": "slobench",
+                "parent": None if name == base else base,
+                "max_model_len": self._limits.max_model_len if name == base else None,
+            }
+            for name in self._limits.names
+        ]
+        return orjson.dumps({"object": "list", "data": models})
 
 
 def _refuse(connection: HttpConnection, status: int, message: str) -> None:

@@ -79,6 +79,8 @@ class Serving:
         for request in step.prefilled:
             if not request.client.first_ns:
                 request.client.first_ns = end_ns
+                if request.client.reply.ask.api == "embeddings":  # there is no first token to wait for
+                    continue
                 self._metrics.ttft_s.add((end_ns - request.client.received_ns) / 1e9)
         # The core's state is that of the step's end, less what clients gave up since.
         for request in self._core.running:

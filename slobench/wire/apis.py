@@ -30,5 +30,5 @@ READING: Mapping[Api, Reading] = {
     "completions": Reading(openai.parse_event, openai.parse_reply, all_output=True),
     "chat": Reading(openai.parse_event, openai.parse_reply),
     "responses": Reading(responses.parse_event, responses.parse_reply, ends_by_event=True),
-    "embeddings": Reading(openai.parse_event, embeddings.parse_reply, reasoned=False),
+    "embeddings": Reading(embeddings.parse_event, embeddings.parse_reply, reasoned=False),
 }

@@ -7,6 +7,11 @@ import orjson
 from slobench.wire.openai import CONTENT, NO_CHANNEL, Event, Usage, count, error_of
 
 
+def parse_event(data: bytes) -> Event:
+    """Refuse an event of a stream: embeddings come whole. Raises ValueError."""
+    raise ValueError(f"a stream where one embedding was asked for, its first event of {len(data)} bytes")
+
+
 def parse_reply(body: bytes) -> Event:
     """Read a reply: it has content where it holds a vector. Raises ValueError where it is no JSON object."""
     value = orjson.loads(body)

@@ -50,7 +50,8 @@ def parse_event(data: bytes) -> Event:
     """Read one event of a stream. Raises ValueError where it is no JSON object."""
     value = _object(data)
     kind = value.get("type")
-    channel = _DELTAS.get(kind) if isinstance(kind, str) else None
+    kind = kind if isinstance(kind, str) else ""
+    channel = _DELTAS.get(kind)
     if channel is not None:
         logprobs = value.get("logprobs")
         tokens = len(logprobs) if isinstance(logprobs, list) and logprobs else NULL

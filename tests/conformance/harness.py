@@ -14,7 +14,7 @@ from slobench.clock import MonotonicClock
 from slobench.generate.exchange import Exchange, ReadCounters, Transport
 from slobench.generate.transport_aiohttp import AiohttpTransport
 from slobench.generate.transport_fast import FastTransport
-from slobench.names import NULL, Outcome
+from slobench.names import NULL, Api, Outcome
 from slobench.wire.endpoint import Endpoint
 from slobench.wire.reply import Reply
 from tests.conformance.server import Request, Script, ScriptedServer
@@ -56,7 +56,7 @@ class Ask:
     """How exchanges are made; the defaults are the usual streamed completion."""
 
     transport: TransportName = "python"
-    api: Literal["completions", "chat"] = "completions"
+    api: Api = "completions"
     stream: bool = True
     due_tokens: int | None = None
     reply_type: type[Reply] = Reply

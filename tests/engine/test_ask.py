@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -9,13 +10,14 @@ from hypothesis import strategies as st
 
 from slobench.engine.ask import Ask, Limits, RefusedError, parse
 from slobench.engine.prompts import Vocabulary, block_hashes, split_text
+from slobench.names import Api
 
-LIMITS = Limits("sim", 1000, 4096)
+LIMITS = Limits(("sim", "lora"), 1000, 4096)
 
 
-def ask(*, chat: bool = False, **fields: object) -> Ask:
+def ask(*, api: Api = "completions", **fields: object) -> Ask:
     """Parse a body."""
-    return parse(json.dumps(fields).encode(), LIMITS, chat=chat)
+    return parse(json.dumps(fields).encode(), LIMITS, api)
 
 
 def test_prompts_are_counted_as_ids_words_or_messages():
@@ -25,15 +27,15 @@ def test_prompts_are_counted_as_ids_words_or_messages():
     assert len(ask(prompt="one two  three\nfour").prompt) == 4
     assert len(ask(prompt="internationalisation").prompt) == 3
     messages = [{"role": "user", "content": "one two"}, {"role": "user", "content": [{"type": "text", "text": "x"}]}]
-    assert len(ask(chat=True, messages=messages).prompt) == 2 + 1 + 2 + 1
+    assert len(ask(api="chat", messages=messages).prompt) == 2 + 1 + 2 + 1
 
 
 def test_ignore_eos_gives_the_length_asked_for():
     """With ignore_eos the reply has max_tokens tokens and ends for length, for completions and chat."""
-    for fields in ({"prompt": "x"}, {"chat": True, "messages": [{"role": "user", "content": "x"}]}):
+    for fields in ({"prompt": "x"}, {"api": "chat", "messages": [{"role": "user", "content": "x"}]}):
         reply = ask(max_tokens=900, ignore_eos=True, **fields)
         assert (reply.output_tokens, reply.finish_reason) == (900, "length")
-    chat = ask(chat=True, messages=[{"role": "user", "content": "x"}], max_completion_tokens=7, ignore_eos=True)
+    chat = ask(api="chat", messages=[{"role": "user", "content": "x"}], max_completion_tokens=7, ignore_eos=True)
     assert chat.output_tokens == 7
     assert ask(prompt="x", ignore_eos=True).output_tokens == 16
 
@@ -72,10 +74,10 @@ def test_prompt_and_reply_that_do_not_fit_together_give_a_shorter_reply():
         ({"prompt": "x", "n": 2}, 400, "one choice"),
         ({"prompt": "x", "stream_options": 7}, 400, "stream_options"),
         ({"prompt": "x", "model": "other"}, 404, "does not exist"),
-        ({"chat": True, "messages": []}, 400, "not empty"),
-        ({"chat": True, "messages": ["x"]}, 400, "a role"),
-        ({"chat": True, "messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "text only"),
-        ({"chat": True, "messages": [{"role": "user", "content": 5}]}, 400, "text only"),
+        ({"api": "chat", "messages": []}, 400, "not empty"),
+        ({"api": "chat", "messages": ["x"]}, 400, "a role"),
+        ({"api": "chat", "messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "text only"),
+        ({"api": "chat", "messages": [{"role": "user", "content": 5}]}, 400, "text only"),
     ],
 )
 def test_what_cannot_be_served_is_refused(fields, status, says):
@@ -90,11 +92,11 @@ def test_what_cannot_be_served_is_refused(fields, status, says):
     lambda inner: st.lists(inner, max_size=4)
     | st.dictionaries(st.sampled_from(["prompt", "messages", "max_tokens", "stream_options", "role", "content", "n"]), inner),
     max_leaves=12,
-).map(lambda value: json.dumps(value).encode()), chat=st.booleans())  # fmt: skip
-def test_any_body_is_accepted_or_refused(body, chat):
+).map(lambda value: json.dumps(value).encode()), api=st.sampled_from(get_args(Api)))  # fmt: skip
+def test_any_body_is_accepted_or_refused(body, api):
     """No body raises anything but a refusal."""
     with suppress(RefusedError):
-        reply = parse(body, LIMITS, chat=chat)
+        reply = parse(body, LIMITS, api)
         assert 1 <= reply.output_tokens <= LIMITS.max_model_len - len(reply.prompt)
 
 
