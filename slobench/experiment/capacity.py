@@ -27,7 +27,7 @@ from slobench.experiment.stream import Probe, Stream
 from slobench.experiment.trial import Interrupts, prepare_folder
 from slobench.records import provenance
 from slobench.segments import shares
-from slobench.workload.arrivals import cv_of_gaps
+from slobench.workload.moments import cv_of_gaps
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import orjson
 from slobench.config.workload import Workload
 from slobench.plan import Plan
 from slobench.units import format_s
-from slobench.workload.arrivals import cv_of_gaps
+from slobench.workload.moments import cv_of_gaps
 from slobench.workload.variates import IntArray
 
 

@@ -8,6 +8,7 @@ differ in the last bit between processors. What it does keep for ever are SeedSe
 from __future__ import annotations
 
 import hashlib
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,20 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 _LN2 = 0.6931471805599453
+_HALF_LOG_TAU = 0.9189385332046728
+_TURN = 6.283185307179586
 _LOG_SERIES = tuple(1 / (2 * k + 1) for k in range(11, -1, -1))
 _EXP_SERIES = tuple(1 / f for f in (6227020800, 479001600, 39916800, 3628800, 362880, 40320, 5040, 720, 120, 24, 6, 2))
+
+_COS_SERIES = tuple(
+    sign / f
+    for sign, f in (
+        (1, 2432902008176640000), (-1, 6402373705728000), (1, 20922789888000), (-1, 87178291200), (1, 479001600),
+        (-1, 3628800), (1, 40320), (-1, 720), (1, 24), (-1, 2), (1, 1),
+    )
+)  # fmt: skip
+_STIRLING_SERIES = (-691 / 360360, 1 / 1188, -1 / 1680, 1 / 1260, -1 / 360, 1 / 12)
+_STIRLING_FROM = 12  # from here up the series is right to the last place
 
 # Rational approximations of the normal quantile, relative error about 1e-16, highest power first
 # [Wichura 1988, algorithm AS 241, PPND16].
@@ -55,6 +68,15 @@ def child(seed: int, purpose: str, name: str = "") -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=words)))
 
 
+def offshoot(rng: np.random.Generator, number: int) -> np.random.Generator:
+    """Make one of many generators that follow from a `child`, whatever was drawn from it; the same one each time."""
+    seed = rng.bit_generator.seed_seq
+    assert isinstance(seed, np.random.SeedSequence)  # `child` made it so
+    return np.random.Generator(
+        np.random.PCG64(np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, number)))
+    )
+
+
 def raw(n: int, rng: np.random.Generator) -> NDArray[np.uint64]:
     """Draw n integers of 64 random bits."""
     return np.asarray(rng.bit_generator.random_raw(n), dtype=np.uint64)
@@ -82,6 +104,44 @@ def exp(x: FloatArray) -> FloatArray:
     rest = x - doublings * _LN2
     series = 1 + rest * (1 + rest * _polynomial(_EXP_SERIES, rest))
     return np.ldexp(series, doublings.astype(np.int32))
+
+
+def exp_of(x: float) -> float:
+    """`exp` of one number that is not positive, without the cost of an array."""
+    if x < -746.0:
+        return 0.0
+    doublings = round(x / _LN2)
+    rest = x - doublings * _LN2
+    total = _EXP_SERIES[0]
+    for coefficient in _EXP_SERIES[1:]:
+        total = total * rest + coefficient
+    return math.ldexp(1 + rest * (1 + rest * total), doublings)
+
+
+def power(x: FloatArray, exponent: float) -> FloatArray:
+    """Positive numbers to a power."""
+    return exp(exponent * log(x))
+
+
+def cosine(turns: FloatArray) -> FloatArray:
+    """Cosine of an angle in turns, cos(2π x), to 5e-16."""
+    x = np.abs(turns - np.rint(turns))
+    far = x > 0.25
+    angle = _TURN * np.where(far, 0.5 - x, x)
+    near = _polynomial(_COS_SERIES, angle * angle)
+    result: FloatArray = np.where(far, -near, near)
+    return result
+
+
+def log_gamma(x: FloatArray) -> FloatArray:
+    """Logarithm of the gamma function of positive numbers, within 1e-14 for those below 20 [Stirling's series]."""
+    small = x < _STIRLING_FROM
+    product = np.ones_like(x)
+    for step in range(_STIRLING_FROM):
+        product = np.where(small, product * (x + step), product)
+    y = np.where(small, x + _STIRLING_FROM, x)
+    series = _polynomial(_STIRLING_SERIES, 1 / (y * y)) / y
+    return (y - 0.5) * log(y) - y + _HALF_LOG_TAU + series - log(product)
 
 
 def normal_quantile(u: FloatArray) -> FloatArray:
@@ -122,6 +182,11 @@ def gammas(n: int, shape: float, rng: np.random.Generator) -> FloatArray:
         result[missing[taken]] = d * v[taken]
         missing = missing[~taken]
     return result * exp(log(uniforms(n, rng)) / shape) if shape < 1 else result
+
+
+def weibulls(n: int, shape: float, rng: np.random.Generator) -> FloatArray:
+    """Draw n Weibull variates of this shape and scale 1, by inversion: an exponential to the power of 1/shape."""
+    return power(exponentials(n, rng), 1 / shape)
 
 
 def _polynomial(coefficients: tuple[float, ...], x: FloatArray) -> FloatArray:

@@ -10,7 +10,8 @@ from scipy import special
 
 from slobench.config.arrivals import Burst, Constant, Gamma, Poisson
 from slobench.errors import ConfigError
-from slobench.workload.arrivals import cv_of_gaps, offsets_ns
+from slobench.workload.arrivals import offsets_ns
+from slobench.workload.moments import cv_of_gaps
 from slobench.workload.variates import child
 
 S = 10**9
