@@ -1,6 +1,7 @@
 """Checks of the run against what the server says of itself (V14, V15, V17); silent where it says nothing.
 
 The server's values are telemetry rows whose source is `server` and whose names are records.schema.SERVER_METRICS.
+A probe of a capacity search shares its server's totals with its neighbours: it is not held against them.
 """
 
 from __future__ import annotations
@@ -13,69 +14,28 @@ import numpy as np
 
 from slobench.metrics.case import Case, Check, percent
 from slobench.metrics.columns import is_ok, number, seconds
+from slobench.metrics.fidelity import sharing
 from slobench.metrics.summary import Finding
-from slobench.records.schema import SERVER
-from slobench.stats.quantiles import FloatArray
+from slobench.metrics.told import Told, grown
 from slobench.units import format_s
 
 V14, RESTART = Check("V14", "workload"), Check("V14", "server")
-V15, V17 = Check("V15", "instrument"), Check("V17", "workload")
+V15, V17, V20 = Check("V15", "instrument"), Check("V17", "workload"), Check("V20", "workload")
 FEW = 20  # first tokens, under which a difference of means is chance
 BATCHES = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Grown:
-    """A running total between its first and last sample, over all servers: how much it grew, and from when to when."""
-
-    by: float
-    start_s: float
-    end_s: float
-    resets: int = 0
-
-
-def growth(values: FloatArray) -> tuple[float, int]:
-    """(how much a running total grew, how often it began anew); after a reset it counts from 0."""
-    steps = np.diff(values)
-    fell = steps < 0
-    return float(np.sum(np.where(fell, values[1:], steps))), int(fell.sum())
-
-
-def grown(case: Case, name: str) -> Grown | None:
-    """Growth of one of the server's totals, its replicas' added; None where it was not sampled twice."""
-    parts = []
-    for at, values in _series(case, name):
-        if len(at) >= 2:
-            by, resets = growth(values)
-            parts.append(Grown(by, float(at[0]), float(at[-1]), resets))
-    if not parts:
-        return None
-    return Grown(
-        sum(part.by for part in parts),
-        max(part.start_s for part in parts),
-        min(part.end_s for part in parts),
-        sum(part.resets for part in parts),
-    )
-
-
-def _series(case: Case, name: str) -> Iterator[tuple[FloatArray, FloatArray]]:
-    """(times in s, values) of one of the server's metrics, one series for each replica."""
-    telemetry = case.records.telemetry
-    if not len(telemetry["name"]):
-        return
-    sources = np.asarray(telemetry["source"], dtype=np.str_)
-    named = (telemetry["name"] == name) & ((sources == SERVER) | np.char.startswith(sources, f"{SERVER}-"))
-    whose = np.char.add(np.char.add(sources[named], "\0"), np.asarray(telemetry["labels"][named], dtype=np.str_))
-    at, value = telemetry["t_ns"][named] / 1e9, np.asarray(telemetry["value"][named], dtype=np.float64)
-    for one in np.unique(whose):
-        mine = np.flatnonzero(whose == one)
-        mine = mine[np.argsort(at[mine], kind="stable")]
-        yield at[mine], value[mine]
-
-
 def foreign_load(case: Case) -> Iterator[Finding]:
     """V14: did the server answer others too, and did it restart."""
-    restarts = _restarts(case)
+    told = Told.of(case.records.telemetry)
+    if in_turn(told):
+        yield V14.warning(
+            "several servers answer in turn at the address of the metrics", "one",
+            "their totals cannot be held against the requests that were sent: V14 and V15 are not judged",
+            "name the address of each replica in the target's `telemetry.urls`",
+        )  # fmt: skip
+        return
+    restarts = _restarts(told)
     if restarts:
         yield RESTART.past(
             f"the server restarted {'once' if restarts == 1 else f'{restarts} times'} during the run", "0",
@@ -83,7 +43,7 @@ def foreign_load(case: Case) -> Iterator[Finding]:
             "see the server's log for why; raise its memory or lower its load, then run again",
         )  # fmt: skip
         return
-    counted = grown(case, "requests_total")
+    counted = grown(_told(case), "requests_total")
     if counted is None:
         return
     least, most = ended_between(case, counted.start_s, counted.end_s)
@@ -101,9 +61,20 @@ def foreign_load(case: Case) -> Iterator[Finding]:
     )  # fmt: skip
 
 
-def _restarts(case: Case) -> int:
-    began = sum(int(np.sum(np.diff(values) > 0.5)) for _, values in _series(case, "process_start_s"))
-    counted = grown(case, "requests_total")
+def _told(case: Case) -> Told:
+    """What is compared with the records; nothing in a probe, whose window was given, and of servers told in turn."""
+    told = Told({}) if case.ask.window_s is not None else Told.of(case.records.telemetry)
+    return Told({}) if in_turn(told) else told
+
+
+def in_turn(told: Told) -> bool:
+    """Whether one address was answered by several servers: a process that began earlier came after a later one."""
+    return any(bool(np.any(np.diff(one.value) < -0.5)) for one in told.series("process_start_s"))
+
+
+def _restarts(told: Told) -> int:
+    began = sum(int(np.sum(np.diff(one.value) > 0.5)) for one in told.series("process_start_s"))
+    counted = grown(told, "requests_total")
     return max(began, counted.resets if counted else 0)
 
 
@@ -176,7 +147,8 @@ def first_tokens(case: Case) -> Iterator[Finding]:
 
 def cross_check(case: Case) -> Cross | None:
     """Both sides' mean TTFT over the time that the server's totals cover; None where they cannot be compared."""
-    total, count = grown(case, "ttft_sum_s"), grown(case, "ttft_count")
+    told = _told(case)
+    total, count = grown(told, "ttft_sum_s"), grown(told, "ttft_count")
     if total is None or count is None or count.by <= 0 or total.resets or count.resets:
         return None
     requests = case.requests
@@ -222,7 +194,8 @@ def hit_share(hits: float, looked_up: float, *, template: float) -> float:
 
 def _looked_up(case: Case) -> tuple[float, float, int] | None:
     """(tokens found, tokens looked up, prompts) by the server's counters, else by the usage of its replies."""
-    hits, looked_up = grown(case, "prefix_hit_tokens"), grown(case, "prefix_query_tokens")
+    server = _told(case)
+    hits, looked_up = grown(server, "prefix_hit_tokens"), grown(server, "prefix_query_tokens")
     if hits is not None and looked_up is not None:
         _, prompts = ended_between(case, looked_up.start_s, looked_up.end_s)
         return hits.by, looked_up.by, prompts
@@ -238,3 +211,23 @@ def _template_tokens(case: Case) -> float:
     more = number(case.requests, "input_tokens") - number(case.requests, "input_tokens_planned")
     more = more[is_ok(case.requests) & ~np.isnan(more)]
     return max(float(more.min()), 0.0) if len(more) else 0.0
+
+
+def sharing_kept(case: Case) -> Iterator[Finding]:
+    """V20: prompt tokens that the server had in its prefix cache, against those that the plan repeats."""
+    found, limit = sharing(case), case.ask.thresholds.v20_sharing
+    if found is None or found.planned is None or found.measured is None or case.ask.unique_prompts:
+        return
+    apart = found.measured - found.planned
+    if abs(apart) <= limit:
+        return
+    fewer = "its cache is smaller than the traffic needs, works in larger blocks, or is off"
+    more = "others' prompts, or those of an earlier run, were in its cache"
+    yield V20.warning(
+        f"the server's prefix cache had {percent(found.measured)} of the prompt tokens, the plan repeats "
+        f"{percent(found.planned)}",
+        f"{limit * 100:g} points apart",
+        f"prefill was another share of the work than the traffic's own: {fewer if apart < 0 else more}",
+        "look at its cache settings; a result, where the cache is what is tested" if apart < 0 else
+        "send `talk.cache_salt: true` where the server takes it, or restart it before the run",
+    )  # fmt: skip

@@ -18,6 +18,7 @@ from slobench.metrics.estimate import Windows, split
 from slobench.metrics.explain import statement
 from slobench.metrics.latency import derive
 from slobench.metrics.slo import Judged, has_limits, judge
+from slobench.metrics.server_side import server_side
 from slobench.metrics.stopped import marked, result_widened, table_widened
 from slobench.metrics.summary import Finding, LatencyTable, SloResult, Summary, WindowText
 from slobench.names import Exit, Outcome, TokensSource, first_exit
@@ -123,6 +124,12 @@ def summarise(evaluation: Evaluation) -> Summary:
     )
 
 
+        server=server_side(
+            evaluation.records.telemetry,
+            chosen.start_s,
+            chosen.end_s,
+            loads["all"].output_tokens_per_s * chosen.length_s,
+        ),
 def _exits(evaluation: Evaluation, *, valid: bool) -> set[Exit]:
     ask, outcome = evaluation.ask, evaluation.records.requests
     exits = {Exit.INTERRUPTED} if ask.interrupted else set()

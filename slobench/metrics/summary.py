@@ -176,3 +176,47 @@ class Summary:
     statement: str  # metrics.md §10: the line that can be read alone
     tokens_source: Mapping[str, int] = field(default_factory=dict)
     approximate_tokens: bool = False
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSide:
+    """What the server, its GPUs and the host told of themselves over the window; None: not told.
+
+    Levels are over all replicas: requests added, the KV cache's usage that of the fullest one. Quantiles are the
+    bucket (above, up to) of the server's own histogram in which they lie; the last one has no end.
+    """
+
+    replicas: int = 0
+    running_mean: float | None = None
+    running_max: float | None = None
+    waiting_mean: float | None = None
+    waiting_max: float | None = None
+    kv_usage_mean: float | None = None
+    kv_usage_max: float | None = None
+    preemptions: float | None = None
+    prefix_hit_share: float | None = None
+    tokens_per_iteration: float | None = None
+    iterations_per_s: float | None = None
+    queue_mean_s: float | None = None
+    queue_p50_s: Range | None = None
+    queue_p99_s: Range | None = None
+    prefill_mean_s: float | None = None
+    prefill_p50_s: Range | None = None
+    prefill_p99_s: Range | None = None
+    decode_mean_s: float | None = None
+    decode_p50_s: Range | None = None
+    decode_p99_s: Range | None = None
+    gpus: int = 0
+    gpu_utilisation_mean: float | None = None
+    gpu_memory_used_share_max: float | None = None
+    gpu_power_w_mean: float | None = None  # of all GPUs together
+    gpu_throttled_share: float | None = None  # of the samples, of any GPU
+    gpu_energy_j: float | None = None
+    j_per_output_token: float | None = None
+    host_cpu_share_mean: float | None = None
+    host_cpu_share_max: float | None = None
+    telemetry_cpu_share: float | None = None  # of one core, taken by the sampling itself
+
+
+    server: ServerSide | None = None  # None: the server told nothing, and no GPU or host was sampled

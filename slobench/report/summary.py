@@ -45,9 +45,21 @@ def of_summary(summary: Summary, *, total: str = "all") -> dict[str, Any]:
         "tokens_source": dict(summary.tokens_source),
         "approximate_tokens": summary.approximate_tokens,
     }
+        **({} if summary.server is None else {"server": _told(asdict(summary.server))}),
 
 
 def _finding(finding: Finding) -> dict[str, Any]:
+def _told(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was told; a range without an end has null for it."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, tuple):
+            found[name] = [end if math.isfinite(end) else None for end in value]
+        elif value is not None:
+            found[name] = value
+    return found
+
+
     return {key: getattr(finding, key) for key in ("code", "level", "seen", "limit", "text", "advice", "side")}
 
 

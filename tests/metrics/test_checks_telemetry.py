@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slobench.metrics.checks_instrument import Offered
-from slobench.metrics.checks_telemetry import Cross, growth, hit_share, strangers
+from slobench.metrics.checks_telemetry import Cross, hit_share, strangers
+from slobench.metrics.told import growth
 from slobench.records.ceiling import Ceiling
 from slobench.records.schema import SERVER, SERVER_METRICS
 
