@@ -66,9 +66,10 @@ class _Watch:
     def __init__(self, offer: Offer) -> None:
         self.offer = offer
         workload = offer.workload
-        scheduled = offer.plan.scheduled_ns
+        due_ns = offer.plan.due_ns
         self.duration_ns = workload.duration
-        last_ns = None if scheduled is None else int(scheduled[-1])
+        # Sessions go on after the last of them began, nobody knows how long.
+        last_ns = None if due_ns is None or offer.plan.after is not None else int(due_ns[-1])
         self.total_ns = self.duration_ns if self.duration_ns is not None else last_ns
         self.stop = "complete"
         self.stopped = False  # no more arrivals were ordered
@@ -189,10 +190,11 @@ def _progress(watch: _Watch, seen: deque[tuple[float, Snapshot]]) -> Progress:
     def gained(slot: Slot) -> int:
         return now.total(slot) - (before.total(slot) if len(seen) > 1 else 0)
 
-    scheduled = watch.offer.plan.scheduled_ns
+    plan = watch.offer.plan
+    due_ns = None if plan.after is not None else plan.due_ns  # what follows a reply is due when it came
     due = 0
-    if scheduled is not None:
-        upto = scheduled.searchsorted([round((elapsed_s - span_s) * 1e9), round(elapsed_s * 1e9)])
+    if due_ns is not None:
+        upto = due_ns.searchsorted([round((elapsed_s - span_s) * 1e9), round(elapsed_s * 1e9)])
         due = int(upto[1] - upto[0])
     ttft = now.histogram(Hist.TTFT) - (before.histogram(Hist.TTFT) if len(seen) > 1 else 0)
     judged = gained(Slot.JUDGED)
@@ -200,7 +202,7 @@ def _progress(watch: _Watch, seen: deque[tuple[float, Snapshot]]) -> Progress:
     return Progress(
         elapsed_s=max(0.0, elapsed_s),
         total_s=None if watch.total_ns is None else watch.total_ns / 1e9,
-        offered_rps=(due if scheduled is not None else gained(Slot.STARTED)) * rate,
+        offered_rps=(due if due_ns is not None else gained(Slot.STARTED)) * rate,
         achieved_rps=gained(Slot.STARTED) * rate,
         finished_rps=gained(Slot.ENDED) * rate,
         in_flight=now.total(Slot.IN_FLIGHT),

@@ -68,8 +68,6 @@ def is_local(target: AnyTarget) -> bool:
 def first_run_json(trial: Trial, plan: Plan, workers: int, secret: Collection[str]) -> dict[str, Any]:
     """Return run.json as it is before the target has started."""
     workload = trial.workload
-    scheduled = plan.scheduled_ns
-    span_s = float(scheduled[-1]) / 1e9 if scheduled is not None and len(plan) > 1 else None
     return {
         "schema": SCHEMA,
         "slobench": provenance.versions()["slobench"],
@@ -80,7 +78,7 @@ def first_run_json(trial: Trial, plan: Plan, workers: int, secret: Collection[st
             "slo": list(workload.slo),
         },
         "seed": trial.seed,
-        "plan": {"digest": plan.digest, "rows": len(plan), "rate": (len(plan) - 1) / span_s if span_s else None},
+        "plan": {"digest": plan.digest, "rows": len(plan), "rate": _rate(plan)},
         "nonce": secrets.token_hex(8),
         "settings": {"requested": provenance.redact(public(trial.target), secret), "observed": {}},
         "versions": provenance.versions(),
@@ -104,6 +102,14 @@ def first_run_json(trial: Trial, plan: Plan, workers: int, secret: Collection[st
             "notes": list(trial.notes),
         },
     }
+
+
+def _rate(plan: Plan) -> float | None:
+    """Planned arrivals a second (of sessions, where a class has them); None where they have no times."""
+    due_ns = plan.due_ns
+    return (
+        float((len(due_ns) - 1) / (due_ns[-1] / 1e9)) if due_ns is not None and len(due_ns) > 1 and due_ns[-1] else None
+    )
 
 
 def observe(run: dict[str, Any], running: RunningTarget, secrets: Collection[str]) -> None:
@@ -173,12 +179,13 @@ def jobs_of(
 ) -> list[Job]:
     """Return the job of each worker."""
     workload, loop = trial.workload, trial.workload.loop
-    if isinstance(loop, OpenLoop) and endpoint.connection == "per-session":
-        # Each request of an open loop is a session of its own: kept open, its connection would never be used again.
+    if isinstance(loop, OpenLoop) and endpoint.connection == "per-session" and plan.after is None:
+        # Each request is a session of its own: kept open, its connection would never be used again.
         endpoint = replace(endpoint, connection="per-request")
     cap = loop.max_in_flight if isinstance(loop, OpenLoop) else loop.users
     cap = min(cap, max(1, fd_limit - _RESERVED_FDS) * workers)
     prefixes: Mapping[str, int] = {name: spec.shared_prefix_tokens for name, spec in workload.classes.items()}
+    classes = list(workload.classes.items())
     spool, judged = trial.folder / "spool", judged_classes(slo, plan.class_names)
     return [
         Job(
@@ -196,6 +203,8 @@ def jobs_of(
             deadlines=deadlines_of(slo, judged),
             closed=isinstance(loop, ClosedLoop),
             think_ns=loop.think_time if isinstance(loop, ClosedLoop) else 0,
+            goes_on=tuple(name for name, each in classes if each.session and each.session.on_failure == "continue"),
+            until_first_token=tuple(n for n, each in classes if each.patience and each.patience.until == "first-token"),
             max_in_flight=cap if isinstance(loop, ClosedLoop) else cap // workers + (worker < cap % workers),
         )
         for worker in range(workers)

@@ -72,8 +72,8 @@ def stopping_of(workload: Workload, plan: Plan, folder: Path) -> Stopping | None
     """Make the state of a workload's stopping rule; None where it has none."""
     if workload.until is None:
         return None
-    scheduled = plan.scheduled_ns
-    bound_ns = workload.duration or (None if scheduled is None else int(scheduled[-1]))
+    due_ns = plan.due_ns
+    bound_ns = workload.duration or (None if due_ns is None or plan.after is not None else int(due_ns[-1]))
     return Stopping(folder, planned_looks(workload.until, None if bound_ns is None else bound_ns / 1e9))
 
 

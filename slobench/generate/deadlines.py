@@ -1,4 +1,4 @@
-"""When exchanges time out; the timeouts of many on one timer that sleeps until the earliest of those still open."""
+"""When exchanges time out or are given up; those of many on one timer, which sleeps until the earliest still open."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LEAST_NS = 20_000_000  # between two looks: each wake-up costs 0.1 ms of CPU
 
 
 class Timeouts:
-    """The timeouts that an endpoint asks for. Times in ns on the run's clock."""
+    """The timeouts that an endpoint asks for, and the patience of users. Times in ns on the run's clock."""
 
     __slots__ = ("_endpoint",)
 
@@ -34,6 +34,8 @@ class Timeouts:
         if endpoint.idle_timeout_ns is not None and exchange.sent_ns != NULL:
             idle_since = exchange.sent_ns if last_read_ns == NULL else last_read_ns
             found = min(found, (idle_since + endpoint.idle_timeout_ns, Outcome.TIMEOUT_IDLE))
+        if exchange.give_up_ns != NULL and not (exchange.until_first_token and reply.first_token_ns != NULL):
+            found = min(found, (exchange.give_up_ns, Outcome.CANCELLED))
         return found
 
     def next_look(self, exchange: Exchange, last_read_ns: int, now_ns: int) -> int:

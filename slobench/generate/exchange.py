@@ -26,6 +26,9 @@ class Exchange:
     reply: Reply
     class_code: int = 0  # which of the job's endpoints it goes to
 
+    give_up_ns: int = NULL  # when its user disconnects; NULL: never
+    until_first_token: bool = False  # but not once there is a token
+
     connected_ns: int = NULL
     sent_ns: int = NULL
     headers_ns: int = NULL
@@ -56,6 +59,10 @@ class Transport(Protocol):
 
     def abort(self, exchange: Exchange, outcome: Outcome) -> None:
         """End it now with this outcome and close its connection; no effect once it has ended."""
+        ...
+
+    def end_session(self, session: int) -> None:
+        """Close the idle connections of a session, of which nothing more comes."""
         ...
 
     async def close(self) -> None:

@@ -40,6 +40,8 @@ class Job:
     deadlines: Deadlines = field(default_factory=dict)
     grows: bool = False  # the plan is only the beginning: more comes by "extend", and only "stop" ends the offer
     shares: tuple[Share, ...] = ()  # what is counted of each probe of a plan that grows
+    goes_on: tuple[str, ...] = ()  # classes whose sessions go on after a failure
+    until_first_token: tuple[str, ...] = ()  # classes whose users wait for the first token only
     endpoints: tuple[Endpoint, ...] = ()  # by class code; empty: every class goes to `endpoint`
 
     def endpoints_of(self, classes: int) -> tuple[Endpoint, ...]:
@@ -56,6 +58,7 @@ class Job:
         raw: dict[str, Any] = orjson.loads(line)
         raw["endpoint"] = _endpoint(raw["endpoint"])
         raw["endpoints"] = tuple(map(_endpoint, raw["endpoints"]))
+        raw |= {name: tuple(raw[name]) for name in ("goes_on", "until_first_token")}
         raw["shares"] = tuple(Share.from_dict(share) for share in raw["shares"])
         return cls(**raw)
 

@@ -2,119 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from slobench.clock import Clock
+from slobench.generate.bodies import Bodies
 from slobench.generate.exchange import Exchange, Transport
 from slobench.generate.job import Job
 from slobench.generate.tally import Shares, Tally
 from slobench.generate.verdict import Events, Rule, Seen, judge, rules_of
 from slobench.names import OUTCOMES, Outcome
-from slobench.pacer import NEVER
 from slobench.plan import Plan
 from slobench.records.counters import Hist, Slot, WorkerCounters
 from slobench.records.schema import NULL
 from slobench.records.spool import SpoolWriter
-from slobench.wire.endpoint import BodyTemplate
 from slobench.wire.reply import Reply
-from slobench.workload.prompts import PromptMaker
 
-_READY_BYTES = 16 * 2**20  # bodies made ahead, so that none is made on the sending path
-_READY_ROWS = 4096
 SENDS_PER_PASS = 32  # then connections that came up may write, and replies are read
-_SLICE_NS = 500_000
-_QUIET_NS = 1_000_000
 _OUTCOME_CODE = {outcome: code for code, outcome in enumerate(OUTCOMES)}
 _NOT_FAILED = frozenset({Outcome.OK, Outcome.CANCELLED, Outcome.CUT})
-
-
-class Bodies:
-    """Request bodies by plan row, made ahead in quiet moments within a bound of memory."""
-
-    def __init__(self, plan: Plan, job: Job, clock: Clock) -> None:
-        endpoints = job.endpoints_of(len(plan.class_names))
-        self._plan = plan
-        self._templates = tuple(BodyTemplate(endpoint, job.nonce) for endpoint in endpoints)
-        makers = {
-            token_ids: PromptMaker(
-                seed=job.seed,
-                nonce=job.nonce,
-                token_ids=token_ids,
-                class_names=plan.class_names,
-                shared_prefix_tokens=job.shared_prefix_tokens,
-            )
-            for token_ids in {endpoint.token_ids for endpoint in endpoints}
-        }
-        self._prompts = tuple(makers[endpoint.token_ids] for endpoint in endpoints)
-        self._now_ns = clock.now_ns
-        self._next = 0  # the row to look at next
-        self._ready: dict[int, bytes] = {}
-        self._ready_bytes = 0
-        self._taken = bytearray(len(plan))
-        self._began = self._working = False
-        self._exhausted = False
-        self.next_send_ns: Callable[[], int] = lambda: NEVER
-
-    def replace_rows(self, plan: Plan, forgotten: int) -> None:
-        """Follow a plan of which the first rows were forgotten and to whose end others came."""
-        self._plan = plan
-        self._ready = {row - forgotten: body for row, body in self._ready.items() if forgotten <= row}
-        self._ready = {row: body for row, body in self._ready.items() if row < len(plan)}
-        self._ready_bytes = sum(map(len, self._ready.values()))
-        self._taken = (self._taken[forgotten:] + bytes(len(plan)))[: len(plan)]
-        self._next = min(max(self._next - forgotten, 0), len(plan))
-        self._exhausted = False
-        if self._began and not self._working and self._ready_bytes < _READY_BYTES // 2:
-            self.work_ahead()
-
-    def take(self, row: int) -> bytes:
-        """The body of a row; made now if there was no quiet moment before."""
-        body = self.give_up(row)
-        return self._make(row) if body is None else body
-
-    def give_up(self, row: int) -> bytes | None:
-        """Keep nothing for a row any more; return its body if it was made ahead."""
-        self._taken[row] = 1
-        body = self._ready.pop(row, None)
-        if body is not None:
-            self._ready_bytes -= len(body)
-            if not self._working and not self._exhausted and self._ready_bytes < _READY_BYTES // 2:
-                self.work_ahead()
-        return body
-
-    def work_ahead(self) -> None:
-        """Go on making bodies from the event loop until the bound is reached."""
-        self._began = self._working = True
-        asyncio.get_running_loop().call_soon(self._slice)
-
-    def _slice(self) -> None:
-        loop = asyncio.get_running_loop()
-        start_ns = self._now_ns()
-        while self._ready_bytes < _READY_BYTES and len(self._ready) < _READY_ROWS:
-            at_ns = self._now_ns()
-            if self.next_send_ns() - at_ns < _QUIET_NS:
-                loop.call_later(0.001, self._slice)
-                return
-            if at_ns - start_ns > _SLICE_NS:
-                loop.call_soon(self._slice)
-                return
-            row = self._taken.find(0, self._next)
-            if row < 0:
-                self._exhausted = True
-                break
-            self._next = row + 1
-            body = self._ready[row] = self._make(row)
-            self._ready_bytes += len(body)
-        self._working = False
-
-    def _make(self, row: int) -> bytes:
-        plan, code = self._plan, int(self._plan.class_code[row])
-        prompt = self._prompts[code].json(int(plan.index[row]), code, int(plan.input_tokens[row]))
-        priority = int(plan.priority[row])
-        return self._templates[code].body(prompt, int(plan.output_tokens[row]), None if priority == NULL else priority)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +71,8 @@ class Sender:
         if tally is not None:
             self._tallies.append(tally)
 
-    def send(self, row: int, scheduled_ns: int) -> None:
-        """Begin the request of a plan row, or drop it where the safety stop is reached."""
+    def send(self, row: int, scheduled_ns: int) -> bool:
+        """Begin the request of a plan row, or drop it where the safety stop is reached; whether it was begun."""
         plan = self.plan
         index, class_code = int(plan.index[row]), int(plan.class_code[row])
         endpoint = self._endpoints[class_code]
@@ -175,7 +82,7 @@ class Sender:
             self._drop(index, scheduled_ns)
             if tally is not None:
                 tally.dropped(index, class_code)
-            return
+            return False
         started_ns = self._now_ns()
         output_tokens = int(plan.output_tokens[row])
         events = Events(self._spool.chunks) if self._needs_events[class_code] else None
@@ -195,6 +102,9 @@ class Sender:
             reply=reply,
             class_code=class_code,
         )
+        if plan.patience_ns is not None and plan.patience_ns[row] != NULL:
+            exchange.give_up_ns = scheduled_ns + int(plan.patience_ns[row])
+            exchange.until_first_token = plan.class_names[class_code] in self._job.until_first_token
         if tally is not None:
             tally.sent(index, scheduled_ns, started_ns, len(self.in_flight))
         due = Due(class_code, int(plan.input_tokens[row]), output_tokens, events, tally)
@@ -206,6 +116,7 @@ class Sender:
         counters.observe(Hist.SEND_LAG, lag_ns)
         counters.raise_to(Slot.LAG_MAX_NS, lag_ns)
         self.transport.start(exchange)
+        return True
 
     def ended(self, exchange: Exchange) -> None:
         """Record the end of an exchange; the transport calls this once for each."""

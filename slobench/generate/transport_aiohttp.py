@@ -63,6 +63,7 @@ class AiohttpTransport:
         self._tls = tls_context(endpoint)
         self._running: dict[int, _Running] = {}
         self._by_session: dict[int, aiohttp.ClientSession] = {}
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         """Resolve the host (the proxy's, where there is one) once. Raises UsageError where the name is unknown."""
@@ -97,6 +98,14 @@ class AiohttpTransport:
         self._end(exchange, outcome, "")
         running.task.cancel()
 
+    def end_session(self, session: int) -> None:
+        """Close the idle connections of a session, of which nothing more comes."""
+        client = self._by_session.pop(session, None)
+        if client is not None:
+            closing = self._loop.create_task(client.close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+
     async def close(self) -> None:
         """Cut what is open and close every connection."""
         open_yet = list(self._running.values())
@@ -105,6 +114,7 @@ class AiohttpTransport:
         await asyncio.gather(*(running.task for running in open_yet), return_exceptions=True)
         for client in (self._pooled, self._fresh, *self._by_session.values()):
             await client.close()
+        await asyncio.gather(*self._closing)
 
     # Clients
 
@@ -253,6 +263,8 @@ class AiohttpTransport:
         if endpoint.idle_timeout_ns is not None and exchange.sent_ns != NULL:
             idle_since_ns = max(exchange.sent_ns, running.last_read_ns)
             due.append((idle_since_ns + endpoint.idle_timeout_ns, Outcome.TIMEOUT_IDLE))
+        if exchange.give_up_ns != NULL and not (exchange.until_first_token and exchange.reply.first_token_ns != NULL):
+            due.append((exchange.give_up_ns, Outcome.CANCELLED))
         return due
 
 

@@ -14,6 +14,7 @@ from slobench.errors import UsageError
 from slobench.generate.connection import Address, Connection
 from slobench.generate.deadlines import Deadlines, Timeouts
 from slobench.generate.exchange import Exchange, OnEnd, ReadCounters
+from slobench.generate.idle import Idle
 from slobench.generate.native import make_reader
 from slobench.generate.plain import READABLE
 from slobench.generate.stamps import Receiver
@@ -75,8 +76,7 @@ class FastTransport:
         self._addresses: list[Address] = []
         self._by_fd: dict[int, Connection] = {}
         self._by_index: dict[int, Connection] = {}
-        self._idle: list[Connection] = []
-        self._by_session: dict[int, Connection] = {}
+        self._idle = Idle(by_session=self._endpoint.connection == "per-session")
         self._decode_queue: deque[Connection] = deque()
         self._backlog_bytes = 0
         self._slice_planned = False
@@ -99,7 +99,7 @@ class FastTransport:
     def start(self, exchange: Exchange) -> None:
         """Begin to send; the exchange's end is reported from the event loop."""
         self._deadlines.watch(exchange.index, self._timeouts.next_look(exchange, NULL, exchange.started_ns))
-        connection = self._take_idle(exchange.session)
+        connection = self._idle.take(exchange.session)
         exchange.connection_new = connection is None
         if connection is None:
             self._connect(exchange, self._addresses)
@@ -120,6 +120,11 @@ class FastTransport:
             exchange.reply.finish(Ended.ABORTED)
             self._finish(current, outcome, "", self._now_ns())
 
+    def end_session(self, session: int) -> None:
+        """Close the idle connections of a session, of which nothing more comes."""
+        for connection in self._idle.end_session(session):
+            self._drop(connection)
+
     async def close(self) -> None:
         """Cut what is open and close every connection."""
         for connection in list(self._by_index.values()):
@@ -132,11 +137,6 @@ class FastTransport:
         self._epoll.close()
 
     # Connections
-
-    def _take_idle(self, session: int) -> Connection | None:
-        if self._endpoint.connection == "per-session":
-            return self._by_session.pop(session, None)
-        return self._idle.pop() if self._idle else None
 
     def _connect(self, exchange: Exchange, addresses: list[Address]) -> None:
         """Open a connection to the first of `addresses` that takes one; the last failure ends the exchange."""
@@ -206,10 +206,7 @@ class FastTransport:
         if connection.is_plain:
             connection.end_plain(self._plain)
         self._epoll.unregister(connection.fd)
-        if connection in self._idle:
-            self._idle.remove(connection)
-        elif connection.session is not None and self._by_session.get(connection.session) is connection:
-            del self._by_session[connection.session]
+        self._idle.remove(connection)
         self._backlog_bytes -= sum(len(data) for data, _, _ in connection.pending)
         connection.close()
 
@@ -218,10 +215,8 @@ class FastTransport:
         connection.release()
         if not reusable:
             self._drop(connection)
-        elif self._endpoint.connection == "per-session" and connection.session is not None:
-            self._by_session[connection.session] = connection
         else:
-            self._idle.append(connection)
+            self._idle.put(connection)
 
     # Reading and decoding
 

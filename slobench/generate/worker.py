@@ -28,6 +28,7 @@ from slobench.generate.exchange import ReadCounters, Transport
 from slobench.generate.health import BEAT_NS, Health
 from slobench.generate.job import Job
 from slobench.generate.open_loop import OpenLoop
+from slobench.generate.open_sessions import OpenSessions
 from slobench.generate.sender import Sender
 from slobench.generate.tally import Tally
 from slobench.pacer import make_pacer
@@ -56,7 +57,8 @@ def make_transport(
     if job.endpoint.transport == "fast" and hasattr(select, "epoll"):
         from slobench.generate.transport_fast import FastTransport
 
-        return FastTransport(endpoints, clock, sender.ended, job.nonce, reads, gather=not job.closed)
+        gather = not job.closed and sender.plan.after is None
+        return FastTransport(endpoints, clock, sender.ended, job.nonce, reads, gather=gather)
     from slobench.generate.transport_aiohttp import AiohttpTransport
 
     return AiohttpTransport(endpoints, clock, sender.ended, job.nonce, reads)
@@ -98,11 +100,13 @@ class Worker:
         """Begin a run that starts at `epoch_ns` on CLOCK_MONOTONIC."""
         job, clock, sender = self._job, self._clock, self._sender
         clock.epoch_ns = epoch_ns
-        self._load = (
-            ClosedLoop(sender, clock, epoch_ns, job.think_ns)
-            if job.closed
-            else OpenLoop(sender, clock, epoch_ns, grows=job.grows)
-        )
+        self._load: ClosedLoop | OpenLoop | OpenSessions
+        if job.closed:
+            self._load = ClosedLoop(sender, clock, epoch_ns, job.think_ns)
+        elif self._plan.after is not None or job.endpoint.connection == "per-session":
+            self._load = OpenSessions(sender, clock, epoch_ns, goes_on=job.goes_on)
+        else:
+            self._load = OpenLoop(sender, clock, epoch_ns, grows=job.grows)
         sender.after_end = self._load.after_end
         self._load.pacer = make_pacer(asyncio.get_running_loop(), self._load.on_due)
         self._beat_ns = epoch_ns

@@ -14,7 +14,7 @@ from slobench.names import CHANNELS, OUTCOMES, Channel, Outcome, TokensSource
 from slobench.records import samples, spool
 from slobench.records.arrow import floats, integers, text_values
 from slobench.records.chunk_rows import batches_of, sorted_chunks
-from slobench.records.schema import NULL, SPOOL_REQUESTS, WORKER_METRICS, Columns, Records
+from slobench.records.schema import NULL, PLAN, SPOOL_REQUESTS, WORKER_METRICS, Columns, Records
 from slobench.records.spool import Spooled
 
 _SOURCES = np.array([*TokensSource, ""])  # code -1 is the last: null
@@ -64,7 +64,8 @@ class _Rows:
 
 def _planned(plan_table: pa.Table, workers: int) -> dict[str, NDArray[Any]]:
     """Rows as the plan has them, everything else never seen."""
-    table = plan_table.combine_chunks().sort_by("index") if plan_table.num_rows else plan_table
+    table = plan_table.select(PLAN.names)
+    table = table.combine_chunks().sort_by("index") if table.num_rows else table
     column = {name: table.column(name).combine_chunks() for name in table.column_names}
     n = table.num_rows
     session = integers(column["session"])

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from slobench.clock import VirtualClock
+from slobench.generate.bodies import Bodies
 from slobench.generate.open_loop import OpenLoop
-from slobench.generate.sender import Bodies
 from slobench.generate.tally import Share, Shares, Tally
 from slobench.generate.verdict import Rule
 from slobench.names import Outcome

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slobench.generate import sender
+from slobench.generate import bodies as making
+from slobench.generate.bodies import Bodies
 from slobench.generate.exchange import Exchange
-from slobench.generate.sender import Bodies
 from slobench.names import Outcome
 from slobench.records.counters import Hist, Slot
 from slobench.wire.endpoint import Endpoint
@@ -49,7 +49,7 @@ def test_bodies_made_ahead_are_the_ones_made_on_the_spot(tmp_path: Path) -> None
 @pytest.mark.parametrize("order", ["in order", "backwards", "every third"])
 def test_bodies_ahead_stay_within_their_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: str) -> None:
     """Never more bytes than the bound and one body, however they are taken; in the end nothing is kept."""
-    monkeypatch.setattr(sender, "_READY_BYTES", 20_000)
+    monkeypatch.setattr(making, "_READY_BYTES", 20_000)
     plan = plan_of(range(300), input_tokens=100)
     bodies = Bodies(plan, job_of(tmp_path), Simulation(tmp_path, plan, takes(1)).clock)
     rows = {"in order": range(300), "backwards": range(299, -1, -1), "every third": [*range(0, 300, 3)]}[order]
@@ -71,7 +71,7 @@ def test_bodies_ahead_stay_within_their_bound(tmp_path: Path, monkeypatch: pytes
 
 def test_bodies_go_on_being_made_ahead_after_many_drops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A dropped request gives its prepared body up; else the store fills with bodies that nobody will take."""
-    monkeypatch.setattr(sender, "_READY_ROWS", 20)
+    monkeypatch.setattr(making, "_READY_ROWS", 20)
     run = Simulation(tmp_path, plan_of([MS] * 100 + [S] * 5), takes(10 * MS), max_in_flight=1)
     bodies = run.sender.bodies
     on_a_loop(bodies, lambda: run.run(500 * MS))
