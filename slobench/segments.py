@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slobench.config.arrivals import Arrivals, Burst, Poisson
+from slobench.config.arrivals import Burst, Poisson, at_rate, is_level, mean_rate
 from slobench.config.workload import Workload
 from slobench.errors import ConfigError
 from slobench.names import NULL
@@ -37,13 +37,13 @@ class Segment:
 def build_segment(  # each is one fact of the load
     workload: Workload, *, rate: float, n: int, settle: int, seed: int, vr: bool, start: Start
 ) -> Segment:
-    """Plan `settle + n` requests at a total rate, the classes in the proportions of their nominal rates.
+    """Plan `settle + n` requests at a total rate, the classes in the proportions of their mean rates.
 
     The first arrival comes a gap of its process after `start.at_ns`. vr (variance reduction): of the n that count,
     Poisson arrivals are n uniform times, sorted, in exactly n / rate seconds (what Poisson arrivals are, given their
     number), each class has its share of n, and lengths are stratified; other processes keep their own gaps. The
     requests before them are never conditioned.
-    Raises ConfigError for a burst or a closed loop, which have no rate.
+    Raises ConfigError where a class has no rate that could be held: a closed loop, a burst, a load meant to change.
     """
     times, codes, end_ns = _settling(workload, rate, settle, seed, start.at_ns)
     reduced = vr and all(isinstance(spec.arrivals, Poisson) for spec in workload.classes.values())
@@ -73,15 +73,19 @@ def build_segment(  # each is one fact of the load
 
 
 def shares(workload: Workload) -> dict[str, float]:
-    """Part of each class in the workload's total nominal rate. Raises ConfigError where there is no rate."""
+    """Part of each class in the workload's total mean rate. Raises ConfigError where there is none to be held."""
     rates: dict[str, float] = {}
     for name, spec in workload.classes.items():
-        if spec.arrivals is None or isinstance(spec.arrivals, Burst):
+        process = spec.arrivals
+        if process is None or not is_level(process):
+            meant = "has no arrival rate that could be varied"
+            if process is not None and not isinstance(process, Burst):
+                meant = f"has a load that is meant to change ({process.process}): there is no level of it to be found"
             raise ConfigError(
-                f"class {name} has no arrival rate that could be varied\n"
-                "  expected  arrivals: poisson, gamma or constant, with a rate"
+                f"class {name} {meant}\n"
+                "  expected  arrivals whose rate can be held: poisson, gamma, weibull, constant, on-off, mmpp or hawkes"
             )
-        rates[name] = spec.arrivals.rate
+        rates[name] = mean_rate(process)
     total = sum(rates.values())
     return {name: rate / total for name, rate in rates.items()}
 
@@ -102,7 +106,9 @@ def _superposed(  # private, and each is one fact
     """Times, class codes and end of the first n arrivals of all classes; each process begins with a gap."""
     times = []
     for name, share in shares(workload).items():
-        process = _at_rate(workload.classes[name].arrivals, share * rate)
+        nominal = workload.classes[name].arrivals
+        assert nominal is not None  # `shares` has refused it
+        process = at_rate(nominal, share * rate)
         due = offsets_ns(process, n=n, horizon_ns=None, rng=child(seed, purpose, name))
         # Evenly spaced arrivals begin at 0: here they go on from the segment before.
         times.append(due + round(1e9 / (share * rate)) if is_steady(process) else due)
@@ -110,11 +116,6 @@ def _superposed(  # private, and each is one fact
     due = np.concatenate(times)
     order = np.argsort(due, kind="stable")[:n]
     return start_ns + due[order], codes[order], start_ns + int(due[order[-1]])
-
-
-def _at_rate(process: Arrivals | None, rate: float) -> Arrivals:
-    assert process is not None  # `shares` has refused it
-    return process.model_copy(update={"rate": rate})
 
 
 def _conditioned(workload: Workload, rate: float, n: int, seed: int, start_ns: int) -> tuple[IntArray, IntArray, int]:

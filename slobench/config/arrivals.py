@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, model_validator
@@ -10,7 +11,7 @@ from slobench.config.base import DurationNs, FileName, Model, beside
 from slobench.config.pool import recorded_rate
 from slobench.config.rates import Length, Level, RateFunction, mean_of, scaled
 from slobench.errors import ConfigError
-from slobench.units import parse_duration_ns
+from slobench.units import format_s, parse_duration_ns
 
 Rate = Annotated[float, Field(ge=1e-6, le=1e6, allow_inf_nan=False)]
 GapCv = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
@@ -201,3 +202,22 @@ def at_rate(arrivals: Arrivals, rate: float) -> Arrivals:
 def is_level(arrivals: Arrivals) -> bool:
     """Whether the load is meant to be the same all the time, so that it could be held."""
     return not isinstance(arrivals, Varying | Pool | Burst)
+
+
+def traits(arrivals: Arrivals) -> dict[str, str]:
+    """What sets a process apart from others of its kind, without its rate: {"cv": "2"}; {} where nothing does."""
+    match arrivals:
+        case Gamma(cv=cv) | Weibull(cv=cv):
+            return {"cv": f"{cv:g}"}
+        case OnOff(mean_on=on, mean_off=off):
+            return {"on": format_s(on / 1e9), "off": format_s(off / 1e9)}
+        case Mmpp(rates=rates):
+            return {"states": str(len(rates))}
+        case Hawkes(branching=branching, decay=decay):
+            return {"branching": f"{branching:g}", "decay": f"{decay:g}/s"}
+        case Varying(rate=function, cv=cv):
+            return {"shape": function.shape} | ({} if cv == 1 else {"cv": f"{cv:g}"})
+        case Pool(folder=folder):
+            return {"folder": Path(folder).name}
+        case _:
+            return {}

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any, Protocol
 
-from slobench.config.arrivals import Poisson
+from slobench.config.arrivals import Poisson, traits
 from slobench.config.load import public
 from slobench.config.slo import Slo, parse_slo
 from slobench.config.target import NullTarget, SimTarget, VllmTarget
@@ -27,7 +27,7 @@ from slobench.experiment.stream import Probe, Stream
 from slobench.experiment.trial import Interrupts, prepare_folder
 from slobench.records import provenance
 from slobench.segments import shares
-from slobench.workload.moments import cv_of_gaps
+from slobench.workload.moments import is_bursty as varies_more
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,15 +260,15 @@ def arrivals_of(ask: CapacityAsk) -> str:
     for spec in ask.trial.workload.classes.values():
         process = spec.arrivals
         assert process is not None
-        cv = cv_of_gaps(process)
-        words.append(f"gamma(cv={cv:g})" if process.process == "gamma" else process.process)
+        said = ", ".join(f"{key}={value}" for key, value in traits(process).items())
+        words.append(f"{process.process}({said})" if said else process.process)
     return ", ".join(dict.fromkeys(words))
 
 
 def is_bursty(ask: CapacityAsk) -> bool:
     """Whether arrivals vary more than Poisson's: the interval then covers less than it says (docs/validation.md)."""
     processes = [spec.arrivals for spec in ask.trial.workload.classes.values() if spec.arrivals is not None]
-    return any(cv_of_gaps(process) > 1 for process in processes)
+    return any(varies_more(process) for process in processes)
 
 
 def gpus_of(ask: CapacityAsk) -> int | None:

@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from slobench.config.arrivals import at_rate as of_rate
 from slobench.config.load import public
 from slobench.config.slo import ClassSlo, Slo, parse_slo
 from slobench.config.workload import Workload
@@ -183,7 +184,10 @@ def _run_json(stream: dict[str, Any], offered: Offered, plan: Plan, workload: Wo
 
 def at_rate(workload: Workload, rate: float, requests: int) -> dict[str, Any]:
     """The workload at another total rate, its classes in the same proportions, for so many requests; for run.json."""
-    parts, data = shares(workload), public(workload)
-    for name, spec in data["classes"].items():
-        spec["arrivals"]["rate"] = parts[name] * rate
+    classes = {}
+    for name, part in shares(workload).items():
+        spec = workload.classes[name]
+        assert spec.arrivals is not None  # `shares` has refused it
+        classes[name] = spec.model_copy(update={"arrivals": of_rate(spec.arrivals, part * rate)})
+    data = public(workload.model_copy(update={"classes": classes}))
     return {**data, "requests": requests, "duration": None, "warmup": None}

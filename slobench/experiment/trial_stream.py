@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from slobench.config.arrivals import mean_rate
 from slobench.config.load import public
 from slobench.config.secrets import resolve_secrets
 from slobench.config.slo import e2e_limit_s
@@ -62,8 +63,7 @@ def with_users(workload: Workload, users: int, n: int, warmup_ns: int) -> Worklo
     loop = workload.loop
     think_ns = loop.think_time if isinstance(loop, ClosedLoop) else 0
     rates = {
-        name: getattr(spec.arrivals, "rate", None) if spec.arrivals is not None else None
-        for name, spec in workload.classes.items()
+        name: mean_rate(spec.arrivals) if spec.arrivals is not None else None for name, spec in workload.classes.items()
     }
     classes = {
         name: spec.model_copy(update={"arrivals": None, "share": rates[name] or spec.share})

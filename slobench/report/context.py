@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
+from slobench.config.arrivals import Arrivals, Process, mean_rate, traits
 from slobench.metrics.summary import WindowText
 from slobench.report import stopping, words
 from slobench.report.view import RunView
@@ -113,8 +116,11 @@ def _load(view: RunView) -> str:
 
 
 def _arrivals(how: Mapping[str, Any]) -> str:
-    rate, cv = how.get("rate"), how.get("cv")
-    text = str(how.get("process", ""))
-    if isinstance(cv, int | float):
-        text += f" (cv {cv:g})"
-    return text + (f" {rate:g} req/s" if isinstance(rate, int | float) else "")
+    """`gamma (cv 2) 12 req/s`, from what run.json holds; only the name of a process that this version does not know."""
+    try:
+        process: Process = TypeAdapter(Arrivals).validate_python(how)
+    except ValidationError:
+        return str(how.get("process", ""))
+    said = ", ".join(f"{key} {value}" for key, value in traits(process).items())
+    rate = mean_rate(process)
+    return process.process + (f" ({said})" if said else "") + (f" {rate:g} req/s" if rate else "")
