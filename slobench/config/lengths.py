@@ -86,6 +86,12 @@ class PairedLength(Model):
     """As many as the `values` of `input_tokens`: pairs are drawn, with what connects the two lengths."""
 
 
+class NoTokens(Model):
+    """None come out: the `output_tokens` of embeddings, and of nothing else."""
+
+    dist: Literal["none"] = "none"
+
+
 PlainLengths = Annotated[
     ConstantLength | UniformLength | NormalLength | LognormalLength | WeibullLength | EmpiricalLength,
     Field(discriminator="dist"),
@@ -121,6 +127,7 @@ OutputLengths = Annotated[
     | WeibullLength
     | EmpiricalLength
     | MixtureLength
-    | PairedLength,
+    | PairedLength
+    | NoTokens,
     Field(discriminator="dist"),
 ]

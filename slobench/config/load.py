@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from slobench.config.class_slo import moved
 from slobench.config.document import Document, KeyPath, parse_document, read_document, shown
 from slobench.config.find import Kind, find
 from slobench.config.presets import SloPreset, expand
@@ -90,25 +91,47 @@ def _tuples(value: Any) -> Any:
 
 def check_workload(given: Given, source: str, path: Path | None = None) -> Loaded[Workload]:
     """Check given values as a workload, SLO presets replaced; faults of SLO clauses are told with their line too."""
-    given = _with_full_names(given)
+    given = _with_class_clauses(_with_full_names(given), source)
     value = _validated("workload", given, source, path)
     if not isinstance(value, Workload):
         raise TypeError(f"expected a workload, got {type(value)}")
     where = _where(given, source)
-    for path_in_file, clauses in [
-        *((("slo", at), (clause,)) for at, clause in enumerate(value.slo)),
-        (("slo",), value.slo),
-    ]:
-        try:
-            parse_slo(expand(clauses).clauses, tuple(value.classes))
-        except ConfigError as error:
-            raise ConfigError(f"{where(path_in_file)}: {error}") from None
-    found = expand(value.slo)
+    names = tuple(value.classes)
+    try:
+        found = expand(value.slo)
+        parse_slo(found.clauses, names)
+    except ConfigError:
+        for at in range(len(value.slo)):
+            for clauses in (value.slo[at : at + 1], value.slo[: at + 1]):  # by itself, then beside those before it
+                try:
+                    parse_slo(expand(clauses).clauses, names)
+                except ConfigError as error:
+                    raise ConfigError(f"{where(('slo', at))}: {error}") from None
+        raise
     if found.presets:
         names = (*value.slo_presets, *(each for each in found.presets if each not in value.slo_presets))
         value = value.model_copy(update={"slo": found.clauses, "slo_presets": names})
         given = Given(given.data, {**given.places, ("slo_presets",): where(("slo",))})
     return Loaded(value, origins(value, given), path)
+
+
+def _with_class_clauses(given: Given, source: str) -> Given:
+    """Return the same with the classes' SLO clauses among the workload's, each with the place where it stood."""
+    data, stood = moved(given.data)
+    if not stood:
+        return given
+    where = _where(given, source)
+    for place in stood.values():
+        clause = given.data["classes"][place[1]]["slo"][place[3]]
+        if re.search(r"class\s*=", clause):
+            raise ConfigError(
+                f"{where(place)}: an SLO clause of class {place[1]} names a class itself: {clip(clause)}\n"
+                "  expected  no `class=` there, or the clause in the workload's `slo`"
+            )
+    left = {place[:3] for place in stood.values()}
+    places = {path: at for path, at in given.places.items() if path[:3] not in left}
+    places |= {path: where(place) for path, place in stood.items()}
+    return Given(data, {("slo",): where(next(iter(stood.values()))), **places})
 
 
 def _with_full_names(given: Given) -> Given:

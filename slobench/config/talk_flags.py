@@ -8,6 +8,7 @@ from typing import Any
 
 from slobench.config.load import AnyTarget, Loaded, check_target, given_again, put
 from slobench.config.problems import clip
+from slobench.config.wire import TAKES_IDS
 from slobench.errors import UsageError
 
 _TIMEOUTS = ("connect", "first_token", "idle", "total")
@@ -40,8 +41,8 @@ def apply_talk_flags(loaded: Loaded[AnyTarget], flags: TalkFlags) -> Loaded[AnyT
         (("insecure",), flags.insecure or None, "--insecure"),
         (("ca_bundle",), flags.ca_bundle, "--ca-bundle"),
     ]
-    if flags.api == "chat" and loaded.value.talk.token_ids is not None:
-        given = put(given, ("talk", "token_ids"), None, "--api")  # chat takes text
+    if flags.api is not None and flags.api not in TAKES_IDS and loaded.value.talk.token_ids is not None:
+        given = put(given, ("talk", "token_ids"), None, "--api")
     if flags.api_key_env is not None:
         given = put(given, ("talk", "api_key_file"), None, "--api-key-env")
     told += [(("headers", name), value, "--header") for name, value in map(_header, flags.headers)]

@@ -12,7 +12,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from slobench.config.base import DurationNs, Model
 from slobench.config.engine import Engine
 from slobench.config.telemetry import Telemetry
-from slobench.config.wire import Headers
+from slobench.config.wire import TAKES_IDS, Headers
+from slobench.names import Api
 
 S, MS = 10**9, 10**6
 PositiveDurationNs = Annotated[DurationNs, Field(gt=0)]
@@ -33,7 +34,8 @@ class Talk(Model):
 
     model: str | None = None
     """Model name in requests; null: the first of /v1/models."""
-    api: Literal["completions", "chat"] = "completions"
+    api: Api = "completions"
+    """Which call of the server; embeddings are not streamed and have no tokens to wait for."""
     stream: bool = True
     transport: Literal["fast", "aiohttp"] = "fast"
     receiver: Literal["auto", "native", "python"] = "auto"
@@ -62,8 +64,8 @@ class Talk(Model):
     @model_validator(mode="after")
     def _can_be_done(self) -> Talk:
         if self.token_ids is not None:
-            if self.api != "completions":
-                raise ValueError("token_ids needs api: completions (chat takes text)")
+            if self.api not in TAKES_IDS:
+                raise ValueError(f"token_ids needs api: {' or '.join(TAKES_IDS)} ({self.api} takes text)")
             if self.token_ids[1] - self.token_ids[0] < 256:
                 raise ValueError(f"token_ids {list(self.token_ids)}: expected a range [low, high) of at least 256 ids")
         if self.proxy and self.transport != "aiohttp":
@@ -79,7 +81,7 @@ def _over(**defaults: object) -> BeforeValidator:
     def merge(given: object) -> object:
         if not isinstance(given, Mapping):
             return given
-        takes_ids = given.get("api", "completions") == "completions"
+        takes_ids = given.get("api", "completions") in TAKES_IDS
         return {**{key: value for key, value in defaults.items() if takes_ids or key != "token_ids"}, **given}
 
     return BeforeValidator(merge)

@@ -7,8 +7,13 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
+from slobench.names import Api
+
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, token
 _VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")  # no line end: it would start another header
+
+TAKES_IDS: tuple[Api, ...] = ("completions", "embeddings")
+"""APIs whose prompts may be token ids; the others take text."""
 
 
 def _sendable(headers: dict[str, str]) -> dict[str, str]:

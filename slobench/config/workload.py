@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from slobench.config.arrivals import Arrivals, Burst, mean_rate
 from slobench.config.base import DurationNs, Model
-from slobench.config.lengths import EmpiricalLength, Lengths, OutputLengths, PairedLength
+from slobench.config.class_slo import moved
+from slobench.config.lengths import EmpiricalLength, Lengths, NoTokens, OutputLengths, PairedLength
 from slobench.config.session import Patience, Session
 from slobench.config.until import Until
 from slobench.config.validity import Thresholds
@@ -46,6 +48,25 @@ class RequestClass(Model):
     """Request headers besides the target's, instead of those of the same name. Values never reach a file."""
     extra_body: dict[str, object] = Field(default_factory=dict)
     """Body fields besides the target's `extra_body`, instead of those of the same name, e.g. `tools`."""
+    slo: tuple[str, ...] = ()
+    """SLO clauses for this class alone, as those of the workload without `class=`; they join `slo` there."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _embeddings_have_no_output(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping) or data.get("api") != "embeddings":
+            return data
+        own = data.get("output_tokens") is not None or data.get("recorded") is not None
+        return data if own else {**data, "output_tokens": {"dist": "none"}}
+
+    @model_validator(mode="after")
+    def _output_fits_the_api(self) -> RequestClass:
+        none = isinstance(self.output_tokens, NoTokens)
+        if self.api == "embeddings" and self.output_tokens is not None and not none:
+            raise ValueError("api embeddings has no output: expected no `output_tokens`")
+        if none and self.api not in {None, "embeddings"}:
+            raise ValueError(f"api {self.api} makes tokens: expected lengths in `output_tokens`, not dist none")
+        return self
 
     @model_validator(mode="after")
     def _pairs_match(self) -> RequestClass:
@@ -115,6 +136,11 @@ class Workload(Model):
     """Presets whose clauses stand in `slo`; filled in when their names are replaced."""
     validity: Thresholds = Thresholds()
     """Limits of the validity checks that are not the defaults, e.g. `{v01: {warning: 0.02}}`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_class_clauses(cls, data: Any) -> Any:
+        return moved(data)[0]
 
     @model_validator(mode="after")
     def _consistent(self) -> Workload:

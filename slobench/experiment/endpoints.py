@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from slobench.config.wire import TAKES_IDS
 from slobench.config.workload import RequestClass, Workload
 from slobench.wire.endpoint import Endpoint
-
-TAKES_IDS = frozenset({"completions", "embeddings"})
 
 
 def class_endpoints(workload: Workload, endpoint: Endpoint) -> tuple[Endpoint, ...]:

@@ -11,6 +11,7 @@ from slobench.config.lengths import (
     LognormalLength,
     MixtureLength,
     NormalLength,
+    NoTokens,
     OutputLengths,
     PairedLength,
     UniformLength,
@@ -21,7 +22,7 @@ from slobench.workload.variates import FloatArray, IntArray, child, exp, log, no
 _MOST_TOKENS = 10_000_000
 
 
-def draw(lengths: Lengths, n: int, rng: np.random.Generator) -> IntArray:
+def draw(lengths: Lengths | NoTokens, n: int, rng: np.random.Generator) -> IntArray:
     """Draw n lengths in tokens, each by inversion of one uniform: the first k of them do not depend on n."""
     return by_inversion(lengths, uniforms(n, rng))
 
@@ -41,13 +42,13 @@ def draw_lengths(
     )
 
 
-def draw_stratified(lengths: Lengths, n: int, rng: np.random.Generator) -> IntArray:
+def draw_stratified(lengths: Lengths | NoTokens, n: int, rng: np.random.Generator) -> IntArray:
     """Draw n lengths, one from each nth part of the distribution, in random order: their mean hardly varies."""
     order = np.argsort(raw(n, rng), kind="stable")
     return by_inversion(lengths, (order + uniforms(n, rng)) / n)
 
 
-def by_inversion(lengths: Lengths, u: FloatArray) -> IntArray:
+def by_inversion(lengths: Lengths | NoTokens, u: FloatArray) -> IntArray:
     """Turn uniforms in (0, 1) into lengths, increasing in u; those of a mixture are so within each of its parts."""
     match lengths:
         case ConstantLength(value=value):
@@ -65,6 +66,8 @@ def by_inversion(lengths: Lengths, u: FloatArray) -> IntArray:
             return _clip(scale * exp(log(-log(1 - u)) / shape), lengths)
         case MixtureLength():
             return _of_parts(lengths, u)
+        case NoTokens():
+            return np.zeros(len(u), dtype=np.int64)
 
 
 def _of_parts(lengths: MixtureLength, u: FloatArray) -> IntArray:
