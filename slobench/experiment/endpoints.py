@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from slobench.config.slo import Deadline, Slo
+from slobench.config.target import Talk
 from slobench.config.wire import TAKES_IDS
 from slobench.config.workload import RequestClass, Workload
+from slobench.errors import ConfigError
 from slobench.wire.endpoint import Endpoint
+
+_OF_STREAMS = frozenset({"ttft", "ttfo", "tpot", "max_gap", "deadline"})
 
 
 def class_endpoints(workload: Workload, endpoint: Endpoint) -> tuple[Endpoint, ...]:
@@ -24,5 +29,23 @@ def _endpoint_of(spec: RequestClass, endpoint: Endpoint) -> Endpoint:
         headers={name: value for name, value in endpoint.headers.items() if name.lower() not in own} | spec.headers,
         extra_body={**endpoint.extra_body, **spec.extra_body},
         stream=endpoint.stream and api != "embeddings",
+        forces_length=endpoint.forces_length and api != "embeddings",
         token_ids=endpoint.token_ids if api in TAKES_IDS else None,
     )
+
+
+def refuse_unjudgeable(slo: Slo, workload: Workload, talk: Talk) -> None:
+    """Raise ConfigError where a limit's quantity cannot be seen in the replies of its class."""
+    for name, spec in workload.classes.items():
+        clauses = slo.for_class(name).clauses
+        found = sorted({"deadline" if isinstance(each, Deadline) else each.metric for each in clauses} & _OF_STREAMS)
+        if found and (spec.api or talk.api) == "embeddings":
+            raise ConfigError(
+                f"an SLO on {', '.join(found)} cannot be judged for class {name}: an embedding comes whole\n"
+                f"  expected  limits on e2e for it, and the others on the classes that stream: class=NAME {found[0]}<…"
+            )
+        if found and not talk.stream:
+            raise ConfigError(
+                f"an SLO on {', '.join(found)} cannot be judged where replies are not streamed\n"
+                "  expected  `talk.stream: true`, or limits on e2e only"
+            )

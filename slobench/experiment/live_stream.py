@@ -26,7 +26,6 @@ from slobench.experiment.setup import (
     first_run_json,
     jobs_of,
     observe,
-    refuse_unjudgeable,
     secrets_of,
     workers_for,
 )
@@ -96,7 +95,6 @@ def open_stream(ask: StreamAsk) -> LiveStream:
         e2e_s = e2e_limit_s(ask.slo)
         running = start(trial.target, log=folder / "server.log", headers=headers, e2e_limit_s=e2e_s)
         stack.callback(running.stop)
-        refuse_unjudgeable(ask.slo, running.endpoint)
         Counters.create(spool / live.FILE, workers).close()
         shares = tuple(share_of(each) for each in ask.counted)
         jobs = jobs_of(trial, plan, ask.slo, running.endpoint, workers, fd_limit, run["nonce"])

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from slobench.config.load import AnyTarget, public
-from slobench.config.slo import Deadline, Slo
+from slobench.config.slo import Slo
 from slobench.config.target import RemoteTarget
 from slobench.config.workload import ClosedLoop, OpenLoop, Workload
-from slobench.errors import ConfigError
 from slobench.experiment.endpoints import class_endpoints
 from slobench.generate.job import Deadlines, Job, Limits
 from slobench.generate.pool import default_workers
@@ -137,17 +136,6 @@ def secrets_of(trial: Trial, headers: Mapping[str, str]) -> set[str]:
     """What must stand in no file: header values, and what the target's settings call a key, token or password."""
     own = {value for spec in trial.workload.classes.values() for value in spec.headers.values()}
     return {*headers.values(), *own, *provenance.secrets_in(trial.target.model_dump(mode="json"))}
-
-
-def refuse_unjudgeable(slo: Slo, endpoint: Endpoint) -> None:
-    """Raise ConfigError where a limit's quantity cannot be seen in the endpoint's replies."""
-    asked = {"deadline" if isinstance(each, Deadline) else each.metric for each in slo.clauses}
-    found = sorted(asked & {"ttft", "ttfo", "tpot", "max_gap", "deadline"})
-    if found and not endpoint.stream:
-        raise ConfigError(
-            f"an SLO on {', '.join(found)} cannot be judged where replies are not streamed\n"
-            "  expected  `talk.stream: true`, or limits on e2e only"
-        )
 
 
 def judged_classes(slo: Slo, names: tuple[str, ...]) -> list[str]:

@@ -16,6 +16,7 @@ from slobench.config.secrets import resolve_secrets
 from slobench.config.slo import e2e_limit_s, parse_slo
 from slobench.config.workload import ClosedLoop, Workload
 from slobench.errors import ConfigError
+from slobench.experiment.endpoints import refuse_unjudgeable
 from slobench.experiment.events import Event, Notice, Step
 from slobench.experiment.offer import Offer, OfferEnd, offer
 from slobench.experiment.setup import (
@@ -23,7 +24,6 @@ from slobench.experiment.setup import (
     first_run_json,
     jobs_of,
     observe,
-    refuse_unjudgeable,
     secrets_of,
     workers_for,
 )
@@ -66,6 +66,7 @@ def run_trial(trial: Trial, interrupts: Interrupts) -> Iterator[Event | Finished
     workload, target, folder = trial.workload, trial.target, trial.folder
     slo = parse_slo(workload.slo, tuple(workload.classes))
     refuse_undecidable(workload, slo)
+    refuse_unjudgeable(slo, workload, target.talk)
     prepare_folder(folder, force=trial.force)
     headers = resolve_secrets(target.talk)
     spool = folder / "spool"
@@ -96,7 +97,6 @@ def run_trial(trial: Trial, interrupts: Interrupts) -> Iterator[Event | Finished
         running = start(target, log=folder / "server.log", headers=headers, e2e_limit_s=e2e_limit_s(slo))
         stack.callback(running.stop)
         refuse_too_long(plan, running.endpoint)
-        refuse_unjudgeable(slo, running.endpoint)
         live.Counters.create(spool / live.FILE, workers).close()
         jobs = jobs_of(trial, plan, slo, running.endpoint, workers, fd_limit, run["nonce"])
         observe(run, running, secret)

@@ -24,7 +24,7 @@ from slobench.experiment.live_probed import Limits, lag_findings
 from slobench.experiment.live_stream import StreamAsk
 from slobench.experiment.probed import Counts
 from slobench.experiment.probes import probe_folder, write_run
-from slobench.experiment.setup import refuse_unjudgeable, secrets_of
+from slobench.experiment.setup import secrets_of
 from slobench.experiment.stream import BATCHES, Probe, Probed
 from slobench.experiment.trial import Finished, run_trial
 from slobench.metrics import window
@@ -49,13 +49,7 @@ def open_trials(ask: StreamAsk) -> TrialStream:
     """Start the target; blocks until it is ready. Raises SlobenchError for what the user can mend."""
     headers = resolve_secrets(ask.trial.target.talk)
     log, e2e_s = ask.trial.folder / "server.log", e2e_limit_s(ask.slo)
-    running = start(ask.trial.target, log=log, headers=headers, e2e_limit_s=e2e_s)
-    try:
-        refuse_unjudgeable(ask.slo, running.endpoint)
-    except BaseException:
-        running.stop()
-        raise
-    return TrialStream(ask, running)
+    return TrialStream(ask, start(ask.trial.target, log=log, headers=headers, e2e_limit_s=e2e_s))
 
 
 def with_users(workload: Workload, users: int, n: int, warmup_ns: int) -> Workload:

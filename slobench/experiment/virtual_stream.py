@@ -95,7 +95,8 @@ class VirtualEngine:
         sent.in_flight.append(len(self.core.running) + self.core.waiting)
         for column in (sent.first_ns, sent.last_ns, sent.first_step, sent.last_step):
             column.append(-1)
-        self.core.add(Request(row, input_tokens, output_tokens, max(0, priority), self._hashes[class_code]))
+        # An embedding takes the step that reads its input, as the first token does.
+        self.core.add(Request(row, input_tokens, max(1, output_tokens), max(0, priority), self._hashes[class_code]))
 
     def step(self) -> list[int] | None:
         """Run one step of the engine; the rows that ended with it, None where there was nothing to run."""

@@ -88,7 +88,7 @@ def endpoint(talk: Talk, found: Found, launch: Launch) -> Endpoint:
         url=found.url,
         model=found.model,
         api=talk.api,
-        stream=talk.stream,
+        stream=talk.stream and talk.api != "embeddings",
         transport=talk.transport,
         receiver=talk.receiver,
         connection=talk.connection,
