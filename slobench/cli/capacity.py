@@ -22,7 +22,12 @@ def command(
     model: options.ModelName = None,
     api: options.Api = None,
     arrivals: Annotated[
-        str | None, typer.Option(help="poisson, constant, gamma:cv=2.", rich_help_panel=options.LOAD)
+        str | None,
+        typer.Option(
+            help="poisson, constant, gamma:cv=2, weibull:cv=2, on-off:mean_on=20s,mean_off=40s, "
+            "hawkes:branching=0.5,decay=1.",
+            rich_help_panel=options.LOAD,
+        ),
     ] = None,
     input_tokens: options.InputTokens = None,
     output_tokens: options.OutputTokens = None,

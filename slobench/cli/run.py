@@ -30,7 +30,12 @@ def command(
     model: options.ModelName = None,
     api: options.Api = None,
     arrivals: Annotated[
-        str | None, typer.Option(help="poisson, constant, gamma:cv=2, burst.", rich_help_panel=options.LOAD)
+        str | None,
+        typer.Option(
+            help="poisson, constant, gamma:cv=2, weibull:cv=2, on-off:mean_on=20s,mean_off=40s, "
+            "hawkes:branching=0.5,decay=1, ramp:from=1,to=9,over=5m, burst, …",
+            rich_help_panel=options.LOAD,
+        ),
     ] = None,
     rate: Annotated[
         str | None,

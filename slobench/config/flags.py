@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from slobench.config.arrivals import Burst
+from slobench.config.arrivals import Burst, Process, at_rate, mean_rate
 from slobench.config.document import KeyPath, shown
-from slobench.config.inline import AnyArrivals, parse_arrivals, parse_drain, parse_lengths, parse_rate
-from slobench.config.load import Given, Loaded, apply_sets, check_workload, given_again, put
+from slobench.config.inline import names_its_rate, parse_arrivals, parse_drain, parse_lengths, parse_rate
+from slobench.config.load import Given, Loaded, apply_sets, as_given, check_workload, given_again, put
 from slobench.config.problems import clip
 from slobench.config.slo import parse_goodput
 from slobench.config.until import parse_precision
@@ -50,7 +50,7 @@ class RunFlags:
 class _Load:
     """How requests come: arrivals (None = closed loop of `users`), and what the user is told of the choice."""
 
-    arrivals: AnyArrivals | None
+    arrivals: Process | None
     users: int | None = None
     max_in_flight: int | None = None
     notes: tuple[str, ...] = ()
@@ -70,9 +70,9 @@ def workload_from_flags(flags: RunFlags, sets: Sequence[str] = ()) -> Loaded[Wor
         place = (
             "--arrivals" if flags.arrivals else "--rate" if burst else "--burstiness" if flags.burstiness else "default"
         )
-        given = put(given, ("classes", CLASS, "arrivals"), load.arrivals.model_dump(), place)
-        if not isinstance(load.arrivals, Burst):
-            given = put(given, ("classes", CLASS, "arrivals", "rate"), load.arrivals.rate, "--rate")
+        given = put(given, ("classes", CLASS, "arrivals"), as_given(load.arrivals), place)
+        if flags.rate is not None and not isinstance(load.arrivals, Burst):
+            given = _at_rate(given, ("classes", CLASS, "arrivals"), load.arrivals)
     sized = replace(
         flags, input_tokens=flags.input_tokens or DEFAULT_INPUT, output_tokens=flags.output_tokens or DEFAULT_OUTPUT
     )
@@ -110,7 +110,10 @@ def _load(flags: RunFlags) -> _Load:
     rate = None if flags.rate is None else parse_rate(flags.rate)
     users = _users(flags)
     process = _process(flags)
-    if users is None and (rate is None or math.isinf(rate)):
+    paced = rate is not None and not math.isinf(rate)
+    if rate is None and process is not None and names_its_rate(process):
+        paced = True
+    if users is None and not paced:
         if rate is None and process != "burst":
             raise UsageError(
                 "how much load?\n"
@@ -119,7 +122,7 @@ def _load(flags: RunFlags) -> _Load:
             )
         _refuse_process(flags, "--rate inf sends all at once")
         return _Load(Burst())
-    if users is not None and (rate is None or math.isinf(rate)):
+    if users is not None and not paced:
         _refuse_process(flags, "a closed loop sends when a reply has ended")
         return _Load(None, users=users, notes=() if rate is None and process is None else (_unpaced_note(users),))
     arrivals = parse_arrivals(process or "poisson", rate)
@@ -146,19 +149,35 @@ def _load_over(given: Given, workload: Workload, flags: RunFlags) -> tuple[Given
     total = workload.offered_rate()
     for name, spec in workload.classes.items():
         own = spec.arrivals
-        own_rate = None if own is None or isinstance(own, Burst) else own.rate
-        if rate is not None and own_rate is None:
+        part = None if own is None or isinstance(own, Burst) else mean_rate(own) / total
+        if rate is not None and part is None:
             raise UsageError(
                 f"--rate: class {name} of workload {workload.name} is a burst\n  expected  classes with rates"
             )
         path: KeyPath = ("classes", name, "arrivals")
         if process is not None:
             flag = "--arrivals" if flags.arrivals else "--burstiness"
-            changed = parse_arrivals(process, None if process == "burst" else own_rate, flag)
-            given = put(given, path, changed.model_dump(), flag)
-        if rate is not None and own_rate is not None and process != "burst":
-            given = put(given, (*path, "rate"), rate * (own_rate / total), "--rate")
+            own = _changed(process, None if part is None else part * total, part, flag)
+            given = put(given, path, as_given(own), flag)
+        if rate is not None and part is not None and own is not None and not isinstance(own, Burst):
+            given = _at_rate(given, path, at_rate(own, rate * part))
     return given, notes
+
+
+def _changed(process: str, own_rate: float | None, part: float | None, flag: str) -> Process:
+    """Another process for a class: at the class's rate, or with its part of the load that the process names itself."""
+    if names_its_rate(process):
+        whole = parse_arrivals(process, None, flag)
+        return whole if part is None else at_rate(whole, mean_rate(whole) * part)
+    return parse_arrivals(process, None if process == "burst" else own_rate, flag)
+
+
+def _at_rate(given: Given, path: KeyPath, process: Process) -> Given:
+    """Put what --rate made of a process over it: only its rate where that is one number."""
+    data = as_given(process)
+    if isinstance(data.get("rate"), float):
+        return put(given, (*path, "rate"), data["rate"], "--rate")
+    return put(given, path, data, "--rate")
 
 
 def _unpaced(given: Given, workload: Workload, users: int | None) -> tuple[Given, tuple[str, ...]]:
@@ -168,7 +187,7 @@ def _unpaced(given: Given, workload: Workload, users: int | None) -> tuple[Given
         arrivals = {"process": "burst"} if users is None else None
         given = put(given, (*path, "arrivals"), arrivals, "--rate")
         if users is not None and spec.arrivals is not None and not isinstance(spec.arrivals, Burst):
-            given = put(given, (*path, "share"), spec.arrivals.rate, "--rate")
+            given = put(given, (*path, "share"), mean_rate(spec.arrivals), "--rate")
     if users is None:
         return given, ()
     given = put(given, ("loop",), {"mode": "closed", "users": users}, "--concurrency")

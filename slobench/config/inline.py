@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from slobench.config.arrivals import Arrivals, Burst, Constant, Gamma, Poisson
+from slobench.config.arrivals import Arrivals, Process, at_rate
 from slobench.config.lengths import (
     ConstantLength,
     EmpiricalLength,
@@ -23,13 +23,18 @@ from slobench.config.workload import Drain
 from slobench.errors import ConfigError
 
 AnyLengths = ConstantLength | UniformLength | NormalLength | LognormalLength | WeibullLength | EmpiricalLength
-AnyArrivals = Constant | Poisson | Gamma | Burst
 T = TypeVar("T")
 
 _LENGTHS = ("constant", "uniform", "normal", "lognormal", "weibull", "empirical")
-_PROCESSES = ("poisson", "constant", "gamma", "burst")
+_SHAPES = ("ramp", "steps", "spike", "sinusoid", "diurnal", "points")
+_SCALED = ("on-off", "mmpp", *_SHAPES)  # those whose rates a mean rate multiplies
+_PROCESSES = ("poisson", "constant", "gamma", "weibull", "hawkes", "pool", *_SCALED, "burst")
+_TEXTS = frozenset(
+    ("mean_on", "mean_off", "mean_stay", "over", "for", "at", "rise", "hold", "fall", "period", "peak_at", "file")
+) | {"folder", "from", "to"}
+ARRIVALS_GRAMMAR = "poisson, constant, gamma:cv=2, hawkes:branching=0.5,decay=1, ramp:from=1,to=9,over=5m, …"
 _LENGTHS_ADAPTER: TypeAdapter[AnyLengths] = TypeAdapter(PlainLengths)
-_ARRIVALS_ADAPTER: TypeAdapter[AnyArrivals] = TypeAdapter(Arrivals)
+_ARRIVALS_ADAPTER: TypeAdapter[Process] = TypeAdapter(Arrivals)
 
 
 def parse_lengths(text: str, flag: str = "lengths") -> AnyLengths:
@@ -55,29 +60,64 @@ def format_lengths(lengths: AnyLengths) -> str:
     return f"{lengths.dist}:" + ",".join(f"{key}={value}" for key, value in fields.items())
 
 
-def parse_arrivals(text: str, rate: float | None, flag: str = "--arrivals") -> AnyArrivals:
-    """Read `poisson`, `constant`, `gamma:cv=2` (each with `rate`, requests/s) or `burst` (without)."""
-    name, fields = _name_and_fields(text, flag, "poisson, constant, gamma:cv=2 or burst")
+def parse_arrivals(text: str, rate: float | None, flag: str = "--arrivals") -> Process:
+    """Read a process of `ARRIVALS_GRAMMAR`; a rate, requests/s, is its mean rate, and needed where it has none.
+
+    Raises ConfigError for what is none, for a burst with a rate, and where the rate is missing or given twice.
+    """
+    name, fields = _name_and_fields(text, flag, ARRIVALS_GRAMMAR)
     if name not in _PROCESSES:
         raise ConfigError(unknown(f"{flag}: no arrival process", name, _PROCESSES))
-    values = {key: _number(value, flag) for key, value in fields.items()}
-    if name == "burst":
-        if rate is not None:
-            raise ConfigError(
-                f"{flag}: a burst has no rate, it comes all at once\n  expected  --requests N without --rate"
-            )
-    elif rate is None:
+    values = {key: _arrival_value(key, value, flag) for key, value in fields.items()}
+    if name == "burst" and rate is not None:
+        raise ConfigError(f"{flag}: a burst has no rate, it comes all at once\n  expected  --requests N without --rate")
+    if rate is None and not names_its_rate(text) and name != "burst":
         raise ConfigError(f"{flag}: {name} arrivals need a rate\n  expected  --rate R, in requests/s")
-    elif "rate" in values:
-        raise ConfigError(f"{flag}: the rate is given twice\n  expected  it in --rate only")
-    else:
+    if name in _SCALED:
+        if name == "on-off" and "on_rate" not in values:
+            values["on_rate"] = 1.0
+        process = _process(name, values, flag)
+        return process if rate is None else at_rate(process, rate)
+    if rate is not None:
+        if "rate" in values:
+            raise ConfigError(f"{flag}: the rate is given twice\n  expected  it in --rate only")
         values["rate"] = rate
-    return _checked(_ARRIVALS_ADAPTER, {"process": name, **values}, Arrivals, flag)
+    return _process(name, values, flag)
 
 
-def format_arrivals(arrivals: AnyArrivals) -> str:
-    """Word an arrival process as `parse_arrivals` takes it, without its rate."""
-    return f"gamma:cv={arrivals.cv}" if isinstance(arrivals, Gamma) else arrivals.process
+def names_its_rate(text: str) -> bool:
+    """Whether a process on one line says how much load it is, so that no --rate is needed beside it."""
+    name, _, fields = text.strip().lower().partition(":")
+    return name in {*_SCALED, "pool"} and (name != "on-off" or "on_rate" in fields)
+
+
+def _process(name: str, values: dict[str, Any], flag: str) -> Process:
+    if name in _SHAPES:
+        cv = {"cv": values.pop("cv")} if "cv" in values else {}
+        if name == "steps":
+            values = {"steps": _steps(values, flag)}
+        values = {"process": "varying", "rate": {"shape": name, **values}, **cv}
+    else:
+        values = {"process": name, **values}
+    return _checked(_ARRIVALS_ADAPTER, values, Arrivals, flag)
+
+
+def _steps(values: dict[str, Any], flag: str) -> tuple[dict[str, Any], ...]:
+    rates, times = (value if isinstance(value, tuple) else (value,) for value in map(values.get, ("rates", "for")))
+    if values.keys() != {"rates", "for"} or len(rates) != len(times):
+        raise ConfigError(
+            f"{flag}: cannot read these steps\n  expected  a time for every rate: steps:rates=2|8,for=1m|30s"
+        )
+    return tuple({"rate": rate, "for": time} for rate, time in zip(rates, times, strict=True))
+
+
+def _arrival_value(key: str, text: str, flag: str) -> Any:
+    """A number, text where it is a time or a file, or several of them with | between."""
+    if "|" in text:
+        return tuple(_arrival_value(key, part, flag) for part in text.split("|"))
+    if key in _TEXTS and not re.fullmatch(r"[-+0-9.e]+", text):
+        return text
+    return _number(text, flag)
 
 
 def parse_drain(text: str, flag: str = "--drain") -> Drain:

@@ -78,9 +78,14 @@ def given_by(document: Document, source: str) -> Given:
 
 def given_again(loaded: Loaded[Any]) -> Given:
     """Turn a loaded value back into given ones, each with its place, to put others over them."""
-    data = _tuples(loaded.value.model_dump(mode="json"))
+    data = as_given(loaded.value)
     places = {path: loaded.origin[dotted(path)] for path in leaves(data)}
     return Given(data, {path: place for path, place in places.items() if place != "default"})
+
+
+def as_given(value: BaseModel) -> Any:
+    """Turn a value into what a file would hold of it: durations as text, sequences as tuples."""
+    return _tuples(value.model_dump(mode="json"))
 
 
 def _tuples(value: Any) -> Any:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from slobench.config.arrivals import Burst, Constant, Gamma, Poisson
 from slobench.config.flags import RunFlags, apply_flags, workload_from_flags
-from slobench.config.inline import format_arrivals, format_lengths, parse_arrivals, parse_drain, parse_lengths
+from slobench.config.inline import format_lengths, parse_arrivals, parse_drain, parse_lengths
 from slobench.config.lengths import ConstantLength, EmpiricalLength, LognormalLength, NormalLength, UniformLength
 from slobench.config.load import load_target, load_workload
 from slobench.config.talk_flags import TalkFlags, apply_talk_flags
@@ -59,12 +59,6 @@ def two(tmp_path: Path) -> str:
 def test_printed_lengths_read_back(lengths: ConstantLength) -> None:
     """format_lengths is undone by parse_lengths."""
     assert parse_lengths(format_lengths(lengths)) == lengths
-
-
-@given(ARRIVALS)
-def test_printed_arrivals_read_back(arrivals: Poisson) -> None:
-    """format_arrivals, with the rate beside it, is undone by parse_arrivals."""
-    assert parse_arrivals(format_arrivals(arrivals), arrivals.rate) == arrivals
 
 
 @given(st.text(max_size=30) | st.text("uniform:low=8,high64|norlgempicvs", max_size=40))
