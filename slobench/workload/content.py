@@ -104,6 +104,21 @@ class Contents:
         source[positions] = np.arange(len(self))
         return self.joined(Contents.none(1)).take(source)
 
+    def cut(self, lengths: IntArray) -> Contents:
+        """Leave out what lies behind the first `lengths` tokens of each row."""
+        total = _offsets(self.tokens.astype(np.int64))
+        starts = total[:-1] - total[self.offsets[:-1]][self.rows]
+        tokens = np.minimum(self.tokens, lengths[self.rows] - starts)
+        there = tokens > 0
+        counts = np.bincount(self.rows[there], minlength=len(self))
+        return Contents(_offsets(counts), self.keys[there], tokens[there].astype(np.int32))
+
+    @cached_property
+    def lengths(self) -> IntArray:
+        """Tokens of all parts of each row."""
+        total = _offsets(self.tokens.astype(np.int64))
+        return total[self.offsets[1:]] - total[self.offsets[:-1]]
+
     @classmethod
     def none(cls, n: int) -> Contents:
         """Make n rows without parts."""
@@ -122,12 +137,7 @@ class Contents:
         The last block of a row ends with its prompt. Blocks that begin behind the end are left out; what the blocks do
         not reach is unique to the row.
         """
-        rows = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-        place = np.arange(len(keys)) - offsets[rows]  # of the block in its row
-        tokens = np.minimum(block_tokens, input_tokens[rows] - place * block_tokens)
-        there = tokens > 0
-        counts = np.bincount(rows[there], minlength=len(offsets) - 1)
-        return cls(_offsets(counts), keys[there], tokens[there].astype(np.int32))
+        return cls(offsets, keys, np.full(len(keys), block_tokens, np.int32)).cut(input_tokens)
 
 
 def content_keys(seed: int, purpose: str, name: str, numbers: IntArray) -> IntArray:

@@ -24,3 +24,8 @@ def mixed_array(numbers: IntArray, key: int) -> IntArray:
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return (z ^ (z >> np.uint64(31))).view(np.int64)
+
+
+def mixed_pair(first: IntArray, second: IntArray) -> IntArray:
+    """Give each pair of integers a number that looks drawn: two pairs have the same one by chance of 2⁻⁶⁴ only."""
+    return mixed_array(mixed_array(first, 0x9E3779B97F4A7C15) ^ second, 0xD1B54A32D192ED03)

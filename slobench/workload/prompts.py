@@ -94,7 +94,7 @@ class PromptMaker:
         """Append the beginnings of streams, in all `most` pieces at most, as `_add_unique` does; return how many."""
         separator, salt, left = self._alphabet.separator, 2 * self._digits, most
         for key, tokens in parts:
-            n = tokens if tokens < left else left
+            n = min(left, tokens)
             if n > salt:
                 head, place = self._head(key, salt)
                 made += (head, separator)
