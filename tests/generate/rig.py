@@ -15,6 +15,7 @@ from slobench.generate.closed_loop import ClosedLoop
 from slobench.generate.exchange import Exchange
 from slobench.generate.job import Job
 from slobench.generate.open_loop import OpenLoop
+from slobench.generate.open_sessions import OpenSessions
 from slobench.generate.sender import Sender
 from slobench.names import NULL, OUTCOMES, Outcome
 from slobench.pacer import NEVER
@@ -134,6 +135,8 @@ class FakeTransport:
         self.open_now: dict[int, Exchange] = {}
         self.most_open = 0
         self.sent: list[Exchange] = []
+        self.ended_sessions: list[int] = []
+        self.failing: dict[int, Outcome] = {}  # by index; the others end well
         self._clock = clock
         self._service = service
         self._ends: list[tuple[int, int, Exchange]] = []
@@ -148,6 +151,9 @@ class FakeTransport:
         if end_ns is not None:
             heapq.heappush(self._ends, (end_ns, len(self.sent), exchange))
 
+    def end_session(self, session: int) -> None:
+        self.ended_sessions.append(session)
+
     def abort(self, exchange: Exchange, outcome: Outcome) -> None:
         if exchange.index in self.open_now:
             self._end(exchange, outcome, self._clock.now_ns())
@@ -161,7 +167,7 @@ class FakeTransport:
     def end_next(self) -> None:
         """End the exchange whose time has come; its end is dated by the stamp, not by when we look."""
         end_ns, _, exchange = heapq.heappop(self._ends)
-        self._end(exchange, Outcome.OK, end_ns)
+        self._end(exchange, self.failing.get(exchange.index, Outcome.OK), end_ns)
 
     def _end(self, exchange: Exchange, outcome: Outcome, end_ns: int) -> None:
         del self.open_now[exchange.index]
@@ -190,11 +196,13 @@ class Simulation:
         self.sender = Sender(plan, made, self.clock, self.spool, writer)  # type: ignore[arg-type]  # Spool
         self.sender.transport = self.transport  # type: ignore[assignment]  # no sockets: no open, no close
         self.transport.on_end = self.sender.ended
-        self.load: OpenLoop | ClosedLoop = (
-            ClosedLoop(self.sender, self.clock, EPOCH_NS, made.think_ns)
-            if made.closed
-            else OpenLoop(self.sender, self.clock, EPOCH_NS, grows=made.grows)
-        )
+        self.load: OpenLoop | ClosedLoop | OpenSessions
+        if made.closed:
+            self.load = ClosedLoop(self.sender, self.clock, EPOCH_NS, made.think_ns)
+        elif plan.after is not None:
+            self.load = OpenSessions(self.sender, self.clock, EPOCH_NS, goes_on=made.goes_on)
+        else:
+            self.load = OpenLoop(self.sender, self.clock, EPOCH_NS, grows=made.grows)
         self.sender.after_end = self.load.after_end
         self.load.pacer = self.pacer
         self.load.start()
