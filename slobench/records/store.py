@@ -27,6 +27,7 @@ __all__ = [
     "assemble",
     "load",
     "read_plan",
+    "read_requests",
     "read_run_json",
     "write_parquet",
     "write_plan",
@@ -75,7 +76,7 @@ def load(folder: Path) -> Stored:
 
     Raises RecordsError where a table is missing, unreadable or of a later version.
     """
-    requests = _read_table(folder / "requests.parquet", REQUESTS)
+    requests = read_requests(folder)
     chunks = narrowed(_read_table(folder / "chunks.parquet", CHUNKS))
     telemetry = _read_table(folder / "telemetry.parquet", TELEMETRY)
     aside = {*DERIVED, "phase", "slo_met"}
@@ -85,6 +86,11 @@ def load(folder: Path) -> Stored:
         requests["phase"],
         requests["slo_met"],
     )
+
+
+def read_requests(folder: Path) -> Columns:
+    """Read requests.parquet alone. Raises RecordsError as `load` does."""
+    return _read_table(folder / "requests.parquet", REQUESTS)
 
 
 def write_plan(folder: Path, plan_table: pa.Table) -> None:

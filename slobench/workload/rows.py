@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import reduce
 from typing import Any
 
@@ -37,9 +37,10 @@ class Rows:
     patience_ns: IntArray
     images: NDArray[np.int32]
     contents: Contents | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        sizes = {len(getattr(self, each.name)) for each in fields(self) if each.name != "contents"}
+        sizes = {len(column) for column in self._columns().values()}
         if self.contents is not None:
             sizes.add(len(self.contents))
         if len(sizes) != 1:
@@ -47,6 +48,9 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.start_ns)
+
+    def _columns(self) -> dict[str, NDArray[Any]]:
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name not in {"contents", "notes"}}
 
     @classmethod
     def single(cls, start_ns: IntArray, input_tokens: IntArray, output_tokens: IntArray) -> Rows:
@@ -66,22 +70,20 @@ class Rows:
 
     def take(self, picked: NDArray[Any] | slice) -> Rows:
         """Rows picked by a mask, by positions or as a slice, in that order."""
-        columns = {each.name: getattr(self, each.name)[picked] for each in fields(self) if each.name != "contents"}
-        return Rows(**columns, contents=None if self.contents is None else self.contents.take(picked))
+        columns = {name: column[picked] for name, column in self._columns().items()}
+        contents = None if self.contents is None else self.contents.take(picked)
+        return Rows(**columns, contents=contents, notes=self.notes)
 
     def joined(self, more: Rows) -> Rows:
         """These rows, and then those, their sessions numbered after these."""
-        columns = {
-            each.name: np.concatenate([getattr(self, each.name), getattr(more, each.name)])
-            for each in fields(self)
-            if each.name not in {"contents", "session"}
-        }
-        beyond = int(np.max(self.session, initial=-1)) + 1
+        theirs = more._columns()
+        columns = {name: np.concatenate([column, theirs[name]]) for name, column in self._columns().items()}
+        columns["session"][len(self) :] += int(np.max(self.session, initial=-1)) + 1
         contents = None
         if self.contents is not None or more.contents is not None:
             parts = [each.contents or Contents.none(len(each)) for each in (self, more)]
             contents = parts[0].joined(parts[1])
-        return Rows(**columns, session=np.concatenate([self.session, more.session + beyond]), contents=contents)
+        return Rows(**columns, contents=contents, notes=self.notes + more.notes)
 
 
 def merged(classes: Sequence[Rows], n: int | None) -> tuple[Rows, IntArray]:
@@ -97,8 +99,7 @@ def merged(classes: Sequence[Rows], n: int | None) -> tuple[Rows, IntArray]:
     _, first, number = np.unique(rows.session, return_index=True, return_inverse=True)
     place = np.empty(len(first), np.int64)
     place[np.argsort(first, kind="stable")] = np.arange(len(first))
-    columns = {each.name: getattr(rows, each.name) for each in fields(rows)}
-    return Rows(**{**columns, "session": place[number]}), codes
+    return replace(rows, session=place[number]), codes
 
 
 def _keys(rows: Rows) -> IntArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from slobench.config.problems import clip, unknown
+from slobench.errors import ConfigError
 from slobench.names import NULL
 from slobench.records.arrow import text_array
 from slobench.workload.traces.files import blocks_of_lines, fault
@@ -75,13 +76,15 @@ class Lines:
     def lists(self, name: str) -> tuple[IntArray, IntArray]:
         """Lists as offsets and values; an absent one is empty."""
         column = self.columns[name]
-        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.frombuffer(column.lengths, dtype=np.int64))])
+        lengths = np.maximum(np.frombuffer(column.lengths, dtype=np.int64), 0)
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
         return offsets, np.frombuffer(column.values, dtype=np.int64)
 
-    def list_column(self, name: str) -> pa.Array:
-        """Lists as an arrow column; null where there is none, or an empty one."""
+    def list_column(self, name: str, *, empty: bool = False) -> pa.Array:
+        """Lists as an arrow column; null where there is none and, unless `empty` lists are told from none, no item."""
         offsets, values = self.lists(name)
-        return list_array(offsets, values, np.diff(offsets) > 0)
+        absent = np.frombuffer(self.columns[name].lengths, dtype=np.int64) < 0
+        return list_array(offsets, values, ~absent if empty else np.diff(offsets) > 0)
 
     def refuse(self, bad: NDArray[np.bool_], problem: str, expected: str) -> None:
         """Raise ConfigError for the first bad row, if there is one."""
@@ -125,6 +128,22 @@ def read_lines(path: Path, keys: Sequence[Key], *, strict: bool = False, skip: i
     return Lines(path, columns, tuple(sorted(seen - columns.keys())), np.frombuffer(numbers, dtype=np.int64))
 
 
+def objects(path: Path) -> Iterator[tuple[Any, int]]:
+    """Yield the JSON value of each line that is not blank, and its number."""
+    for lines, numbers in blocks_of_lines(path):
+        for line, number in zip(lines, numbers, strict=True):
+            try:
+                yield orjson.loads(line), number
+            except orjson.JSONDecodeError as error:
+                raise _no_json(path, number, error) from None
+
+
+def _no_json(path: Path, number: int, error: orjson.JSONDecodeError) -> ConfigError:
+    return fault(
+        path, number, f"not JSON: {error.msg} at character {error.colno}", "one whole JSON object a line; was it cut?"
+    )
+
+
 def _parsed(path: Path, lines: list[bytes], at: list[int]) -> list[dict[str, Any]]:
     try:
         rows = [orjson.loads(line) for line in lines]
@@ -133,9 +152,7 @@ def _parsed(path: Path, lines: list[bytes], at: list[int]) -> list[dict[str, Any
             try:
                 orjson.loads(line)
             except orjson.JSONDecodeError as error:
-                raise fault(
-                    path, number, f"not JSON: {error.msg} at character {error.colno}", "one whole JSON object a line"
-                ) from None
+                raise _no_json(path, number, error) from None
         raise
     if set(map(type, rows)) - {dict}:
         number, row = next((number, row) for number, row in zip(at, rows, strict=True) if type(row) is not dict)
@@ -178,9 +195,10 @@ def _append(column: _Column, values: list[Any], key: Key, place: tuple[Path, lis
 
 
 def _append_lists(column: _Column, values: list[Any], key: Key, place: tuple[Path, list[int]]) -> None:
+    """Add lists; the length of one that is not there is -1."""
     _refuse(values, key, place, {list, type(None)})
-    lists = [each or () for each in values]
-    column.lengths.extend(map(len, lists))
+    lists = [() if each is None else each for each in values]
+    column.lengths.extend([-1 if each is None else len(each) for each in values])
     if set(map(type, chain.from_iterable(lists))) - {int}:
         _refuse(values, key, place, {list}, lambda each: not each or set(map(type, each)) == {int})
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from inspect import signature
@@ -13,8 +14,20 @@ import orjson
 from slobench.config.document import shown
 from slobench.config.problems import clip, unknown
 from slobench.errors import ConfigError
-from slobench.workload.traces import azure, mooncake
-from slobench.workload.traces.files import first_line
+from slobench.workload.traces import (
+    aiperf,
+    azure,
+    bailian,
+    burstgpt,
+    mooncake,
+    otel,
+    own,
+    run,
+    servegen,
+    sharegpt,
+    vidur,
+)
+from slobench.workload.traces.files import first_line, opened
 from slobench.workload.traces.schema import Trace
 from slobench.workload.traces.table import split_header
 
@@ -29,8 +42,13 @@ class Format:
 
 
 FORMATS: Mapping[str, Format] = {
-    "azure": Format(
-        azure.read, "Azure LLM inference, CSV: TIMESTAMP,ContextTokens,GeneratedTokens", frozenset(azure.COLUMNS)
+    own.FORMAT: Format(own.read, 'our own, JSON lines; begins {"slobench_trace": 1}', frozenset({own.MARK})),
+    "slobench": Format(run.read, "the folder of a run of slobench"),
+    "azure": Format(azure.read, "Azure LLM, CSV: TIMESTAMP,ContextTokens,GeneratedTokens", frozenset(azure.COLUMNS)),
+    "burstgpt": Format(
+        burstgpt.read,
+        "BurstGPT, CSV: Timestamp,…,Model,Request tokens,Response tokens,…,Log Type",
+        frozenset(burstgpt.COLUMNS),
     ),
     "mooncake": Format(
         mooncake.read,
@@ -38,9 +56,31 @@ FORMATS: Mapping[str, Format] = {
         frozenset(mooncake.KEYS),
     ),
     "timed-trace": Format(
-        mooncake.read_timed, "vLLM timed_trace, JSON lines: as Mooncake, timestamp in s; never guessed"
+        mooncake.read_timed, "vLLM timed_trace, JSON lines as Mooncake's, timestamp in s; never guessed"
     ),
+    "bailian": Format(
+        bailian.read, "Qwen-Bailian, JSON lines: chat_id, parent_chat_id, timestamp (s), …", frozenset(bailian.KEYS)
+    ),
+    "aiperf": Format(
+        aiperf.read, "AIPerf sessions, JSON lines: session_id, input_length, output_length, …", frozenset(aiperf.KEYS)
+    ),
+    "servegen": Format(servegen.read, "the folder of a ServeGen pool: chunk-N-trace.csv, chunk-N-dataset.json"),
+    "sharegpt": Format(
+        sharegpt.read, "ShareGPT, JSON: [{conversations: [{from, value}, …]}, …]", frozenset({"conversations"})
+    ),
+    "vidur": Format(
+        vidur.read, "Vidur, CSV: [arrived_at,]num_prefill_tokens,num_decode_tokens", frozenset(vidur.VIDUR)
+    ),
+    "splitwise": Format(
+        vidur.read_splitwise,
+        "splitwise-sim, CSV: arrival_timestamp, prompt_size, token_size, …",
+        frozenset(vidur.SPLITWISE),
+    ),
+    "otel": Format(otel.read, "OpenTelemetry spans with gen_ai.* attributes, JSON (OTLP or {spans: […]})"),
 }
+_FIRST_BYTES = 1 << 16
+_KEY = re.compile(r'"([A-Za-z_]\w*)"\s*:')
+_SPANS = frozenset({"resourceSpans", "resource_spans", "spans", "span_id", "spanId"})
 
 
 def read_trace(path: Path | str, format: str = "auto", **options: Any) -> Trace:  # noqa: A002 (the flag's name)
@@ -63,14 +103,20 @@ def read_trace(path: Path | str, format: str = "auto", **options: Any) -> Trace:
 
 def format_of(path: Path) -> str:
     """Tell the format of a file or folder; ConfigError with all of them where none fits."""
+    if path.is_dir():
+        if run.is_run(path):
+            return "slobench"
+        if any(path.glob("chunk-*-trace.csv")):
+            return "servegen"
+        raise _unknown(path, "holds no run and no client pool")
     line = first_line(path)
-    found = _known_by(split_header(line) if line[:1] not in {b"{", b"["} else _keys(line))
-    if found is None:
-        raise ConfigError(
-            f"{shown(path)}: no known trace format; it begins {clip(line[:60].decode('utf-8', 'replace'))}\n"
-            + "\n".join(f"  {'expected' if at == 0 else '        '}  {row}" for at, row in enumerate(described()))
-        )
-    return found
+    names = _keys(path, line) if line[:1] in {b"{", b"["} else split_header(line)
+    fitting = [name for name, each in FORMATS.items() if each.names and each.names <= set(names)]
+    if not fitting and _SPANS & set(names):
+        return "otel"
+    if not fitting:
+        raise _unknown(path, f"begins {clip(line[:60].decode('utf-8', 'replace'))}")
+    return max(fitting, key=lambda name: len(FORMATS[name].names))
 
 
 def described() -> list[str]:
@@ -79,15 +125,17 @@ def described() -> list[str]:
     return [f"{name:<{width}}  {each.about}" for name, each in FORMATS.items()]
 
 
-def _keys(line: bytes) -> Collection[str]:
+def _unknown(path: Path, seen: str) -> ConfigError:
+    rows = [f"  {'' if at else 'expected':<8}  {row}" for at, row in enumerate(described())]
+    return ConfigError(f"{shown(path)}: no known trace format; it {seen}\n" + "\n".join(rows))
+
+
+def _keys(path: Path, line: bytes) -> Collection[str]:
+    """The keys of the first JSON object: of the first line, else of a document over many lines."""
     try:
         value = orjson.loads(line)
     except orjson.JSONDecodeError:
-        return ()
-    return value.keys() if isinstance(value, dict) else ()
-
-
-def _known_by(names: Collection[str]) -> str | None:
-    """The format of which most names are there."""
-    fitting = [name for name, each in FORMATS.items() if each.names and each.names <= set(names)]
-    return max(fitting, key=lambda name: len(FORMATS[name].names), default=None)
+        with opened(path) as file:
+            return _KEY.findall(file.read(_FIRST_BYTES).decode("utf-8", "replace"))
+    first = next(iter(value), None) if isinstance(value, list) else value
+    return first.keys() if isinstance(first, dict) else ()

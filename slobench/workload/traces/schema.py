@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from slobench.errors import ConfigError
 from slobench.names import NULL
 from slobench.records.arrow import arrow_array, integers
+from slobench.workload.traces.sessions import renumbered, turns_of
 from slobench.workload.variates import IntArray
 
 History = Literal["cumulative", "delta"]
@@ -46,8 +47,8 @@ class Trace:
 
     table: the columns of TRACE. block_tokens: tokens that each of `blocks` stands for, but a prompt's last.
     history: whether input_tokens and blocks of later turns hold the turns before them ("cumulative") or only what is
-    new ("delta"). bin_ns: the recorder rounded its times to multiples of this; 0: they are exact.
-    notes: what the reader left out or changed, for the user.
+    new ("delta"). bin_ns: the recorder rounded its times to multiples of this; 0: they are exact. timed: whether it
+    wrote times of arrival at all. notes: what the reader left out or changed, for the user.
     """
 
     table: pa.Table
@@ -55,6 +56,7 @@ class Trace:
     block_tokens: int | None = None
     history: History = "cumulative"
     bin_ns: int = 0
+    timed: bool = True
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -69,7 +71,7 @@ class Trace:
         column = _whole(self.table[name])
         offsets = integers(column.offsets)
         # What stands at null rows is not looked at.
-        lengths = np.where(integers(column.is_valid()) == 1, np.diff(offsets), 0)
+        lengths = np.where(self.there(name), np.diff(offsets), 0)
         whole = bool(lengths.sum() == offsets[-1] - offsets[0])
         values = integers(column.values)[offsets[0] : offsets[-1]] if whole else integers(column.flatten())
         starts = np.zeros(len(offsets), dtype=np.int64)
@@ -90,17 +92,38 @@ class Trace:
             state.update(np.ascontiguousarray(column, dtype="<i8").data)
         return state.hexdigest()
 
+    def to_arrow(self) -> pa.Table:
+        """Return the table with what else is known of the trace in its schema's metadata."""
+        metadata = {"format": self.format, "history": self.history, "bin_ns": str(self.bin_ns)}
+        if self.block_tokens is not None:
+            metadata["block_tokens"] = str(self.block_tokens)
+        if not self.timed:
+            metadata["timed"] = "false"
+        return self.table.replace_schema_metadata({"slobench.trace": VERSION, **metadata})
+
     def take(self, rows: NDArray[Any]) -> Trace:
         """Rows picked by a mask or by positions."""
         positions = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
         return replace(self, table=self.table.take(arrow_array(positions.astype(np.int64), pa.int64())))
 
+    def there(self, name: str) -> NDArray[np.bool_]:
+        """Which rows have a value in this column; an empty list is one."""
+        return integers(_whole(self.table[name]).is_valid()) == 1
+
+    def without(self, name: str) -> Trace:
+        """Return the same with nothing in a column."""
+        return self.with_column(name, pa.nulls(len(self), TRACE.field(name).type))
+
     def with_numbers(self, **columns: IntArray) -> Trace:
         """Return the same with other values in some integer columns."""
-        table = self.table
+        trace = self
         for name, values in columns.items():
-            field = TRACE.field(name)
-            table = table.set_column(TRACE.get_field_index(name), field, arrow_array(values, field.type))
+            trace = trace.with_column(name, arrow_array(values, TRACE.field(name).type))
+        return trace
+
+    def with_column(self, name: str, column: pa.Array) -> Trace:
+        """Return the same with another column."""
+        table = self.table.set_column(TRACE.get_field_index(name), TRACE.field(name), column)
         return replace(self, table=table)
 
 
@@ -111,10 +134,12 @@ def make_trace(
     block_tokens: int | None = None,
     history: History = "cumulative",
     bin_ns: int = 0,
+    timed: bool = True,
     notes: Sequence[str] = (),
 ) -> Trace:
     """Put columns (arrays of int64 with NULL for nothing, or of arrow) in order of arrival, and the first at 0.
 
+    Sessions are numbered in the order of their first rows; turns, where none are given, by the order of their rows.
     Columns that are not given hold nothing. Raises ConfigError where there are no rows, or more than 36 years of them.
     """
     arrival = np.asarray(columns["arrival_ns"], dtype=np.int64)
@@ -124,15 +149,22 @@ def make_trace(
     if last - first > _LAST_NS:
         raise ConfigError(f"the trace ({format}) lasts more than 36 years\n  expected  arrival times in another unit")
     given = {"failed": np.zeros(len(arrival), dtype=np.int64), **columns, "arrival_ns": arrival - first}
-    metadata = {"format": format, "history": history, "bin_ns": str(bin_ns), "slobench.trace": VERSION}
-    if block_tokens is not None:
-        metadata["block_tokens"] = str(block_tokens)
     arrays = [_column(given.get(field.name), field, len(arrival)) for field in TRACE]
-    table = pa.Table.from_arrays(arrays, schema=TRACE.with_metadata(metadata))
-    trace = Trace(table, format, block_tokens, history, bin_ns, tuple(notes))
+    trace = Trace(pa.Table.from_arrays(arrays, schema=TRACE), format, block_tokens, history, bin_ns, timed)
+    trace = replace(trace, notes=tuple(notes))
     if (np.diff(arrival) < 0).any():
-        return trace.take(np.argsort(arrival, kind="stable"))
+        trace = trace.take(np.argsort(arrival, kind="stable"))
+    if trace.has("session"):
+        session = renumbered(trace.numbers("session"))
+        turn = trace.numbers("turn") if trace.has("turn") else turns_of(session)
+        trace = trace.with_numbers(session=session, turn=turn)
     return trace
+
+
+def joined(traces: Sequence[Trace]) -> Trace:
+    """Put traces that are alike but for their rows one after the other."""
+    table = pa.concat_tables([trace.table for trace in traces]).combine_chunks()
+    return replace(traces[0], table=table)
 
 
 def list_array(offsets: IntArray, values: IntArray, there: NDArray[np.bool_] | None = None) -> pa.Array:

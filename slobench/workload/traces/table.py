@@ -184,6 +184,16 @@ def _is_number(text: str) -> bool:
     return "_" not in text
 
 
+def iso_ns(text: str) -> int:
+    """Return ns since 1970 of one date and time, without a zone taken as UTC; ValueError where it is none."""
+    for zone in (None, "UTC"):
+        try:
+            return int(integers(pc.cast(text_array([text]), pa.timestamp("ns", zone)).view(pa.int64()))[0])
+        except pa.ArrowInvalid:
+            continue
+    raise ValueError(f"{clip(text)} is no date and time")
+
+
 def _is_time(text: str, *, zone: str | None) -> bool:
     try:
         pc.cast(text_array([text]), pa.timestamp("ns", zone))
