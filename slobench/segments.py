@@ -135,7 +135,7 @@ def _lengths(workload: Workload, purpose: str, codes: IntArray, seed: int, *, st
     drawn = draw_stratified if stratified else draw
     for code, (name, spec) in enumerate(workload.classes.items()):
         rows = np.flatnonzero(codes == code)
-        lengths = spec.input_tokens if purpose.endswith("input_tokens") else spec.output_tokens
+        lengths = spec.lengths[0 if purpose.endswith("input_tokens") else 1]
         result[rows] = drawn(lengths, len(rows), child(seed, purpose, name))
     return result
 

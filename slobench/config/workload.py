@@ -12,6 +12,7 @@ from slobench.config.base import DurationNs, Model
 from slobench.config.class_slo import moved
 from slobench.config.lengths import EmpiricalLength, Lengths, NoTokens, OutputLengths, PairedLength
 from slobench.config.session import Patience, Session
+from slobench.config.recorded import Recorded
 from slobench.config.until import Until
 from slobench.config.validity import Thresholds
 from slobench.config.wire import Headers
@@ -30,8 +31,12 @@ class RequestClass(Model):
     """When requests arrive; null where the loop is closed."""
     share: Positive = 1.0
     """Weight of the class among the requests of a closed loop."""
-    input_tokens: Lengths
-    output_tokens: OutputLengths
+    input_tokens: Lengths | None = None
+    """Lengths of prompts; null where the class is `recorded`."""
+    output_tokens: OutputLengths | None = None
+    """Lengths of replies; null where the class is `recorded`."""
+    recorded: Recorded | None = None
+    """A recording to replay, instead of `arrivals`, `input_tokens` and `output_tokens`."""
     priority: Annotated[int, Field(ge=-(2**31), lt=2**31)] | None = None
     """Body field `priority` (vLLM: lower is more urgent); null sends none."""
     shared_prefix_tokens: Annotated[int, Field(ge=0, le=10_000_000)] = 0
@@ -66,6 +71,28 @@ class RequestClass(Model):
             raise ValueError("api embeddings has no output: expected no `output_tokens`")
         if none and self.api not in {None, "embeddings"}:
             raise ValueError(f"api {self.api} makes tokens: expected lengths in `output_tokens`, not dist none")
+    @property
+    def lengths(self) -> tuple[Lengths, OutputLengths]:
+        """Lengths of prompts and replies of a class that is not recorded."""
+        if self.input_tokens is None or self.output_tokens is None:
+            raise ValueError("a recorded class has no distributions of lengths")
+        return self.input_tokens, self.output_tokens
+
+    @model_validator(mode="after")
+    def _recorded_or_drawn(self) -> RequestClass:
+        drawn = {name: getattr(self, name) for name in ("arrivals", "input_tokens", "output_tokens", "session", "prefix")}
+        if self.recorded is None:
+            missing = [name for name in ("input_tokens", "output_tokens") if drawn[name] is None]
+            if missing:
+                raise ValueError(f"`{missing[0]}` is missing; expected lengths, e.g. {{dist: constant, value: 512}}")
+            return self
+        both = [name for name, value in drawn.items() if value is not None]
+        if self.images is not None or self.shared_prefix_tokens:
+            both.append("images" if self.images is not None else "shared_prefix_tokens")
+        if both:
+            raise ValueError(f"`{both[0]}` beside `recorded`, which says that itself; expected one of them")
+        return self
+
         return self
 
     @model_validator(mode="after")
@@ -149,7 +176,9 @@ class Workload(Model):
                 f"{'neither' if self.requests is None else 'both'} of `requests` and `duration`: expected exactly one"
             )
         for name, spec in self.classes.items():
-            if self.loop.mode == "open" and spec.arrivals is None:
+            if self.loop.mode == "closed" and spec.recorded is not None:
+                raise ValueError(f"class {name}: a recording is replayed in an open loop; expected no closed one")
+            if self.loop.mode == "open" and spec.arrivals is None and spec.recorded is None:
                 raise ValueError(f"class {name}: an open loop needs `arrivals`, e.g. {{process: poisson, rate: 5}}")
             if self.loop.mode == "closed" and spec.arrivals is not None:
                 raise ValueError(f"class {name}: a closed loop has no `arrivals`; its load follows from `loop.users`")
@@ -158,7 +187,8 @@ class Workload(Model):
                     f"class {name}: sessions come by `arrivals`, in an open loop; expected no `session` in a closed "
                     "one, whose users send one request after another already (`loop.think_time`)"
                 )
-            if spec.session is not None and self.requests is not None and self.drain.mode != "wait":
+            waits = spec.session is not None or (spec.recorded is not None and spec.recorded.turns == "after-reply")
+            if waits and self.requests is not None and self.drain.mode != "wait":
                 raise ValueError(
                     f"class {name}: drain {self.drain.mode} with sessions and `requests`: their end is not planned; "
                     "expected `duration`, or drain wait"

@@ -14,6 +14,7 @@ from slobench.names import NULL
 from slobench.workload.arrivals import offsets_ns
 from slobench.workload.durations import draw_ns
 from slobench.workload.lengths import draw_lengths
+from slobench.workload.recorded import recorded_rows
 from slobench.workload.rows import Rows, merged
 from slobench.workload.session_rows import session_rows
 from slobench.workload.sessions import classes_by_share, deal, turns_for
@@ -71,6 +72,8 @@ def _tail_ns(workload: Workload) -> int:
 
 def _class_rows(spec: RequestClass, name: str, seed: int, *, n: int | None, horizon_ns: int | None) -> Rows:
     """Rows of one class of an open loop: at least its first `n`, of sessions that begin before the horizon."""
+    if spec.recorded is not None:
+        return _waited_for(recorded_rows(spec.recorded, name, seed, horizon_ns), spec.patience, name, seed)
     assert spec.arrivals is not None
     start_ns = offsets_ns(spec.arrivals, n=n, horizon_ns=horizon_ns, rng=child(seed, "arrivals", name))
     if spec.session is not None:
@@ -80,7 +83,7 @@ def _class_rows(spec: RequestClass, name: str, seed: int, *, n: int | None, hori
 
 def _single(spec: RequestClass, name: str, seed: int, start_ns: IntArray) -> Rows:
     """Rows of a class whose requests belong to no others."""
-    lengths = draw_lengths(spec.input_tokens, spec.output_tokens, len(start_ns), seed, name)
+    lengths = draw_lengths(*spec.lengths, len(start_ns), seed, name)
     return _waited_for(Rows.single(start_ns, *lengths), spec.patience, name, seed)
 
 
@@ -126,7 +129,7 @@ def _turns(workload: Workload, loop: ClosedLoop, seed: int) -> int:
     """Turns of each user of a closed loop: enough for its duration by the bound of `turns_for`."""
     # Sums of Python, in a fixed order: a dot product rounds differently from machine to machine.
     total = sum(
-        spec.share * int(draw_lengths(spec.input_tokens, spec.output_tokens, _PILOT, seed, name)[1].sum())
+        spec.share * int(draw_lengths(*spec.lengths, _PILOT, seed, name)[1].sum())
         for name, spec in workload.classes.items()
     )
     mean_output_tokens = total / _PILOT / sum(spec.share for spec in workload.classes.values())

@@ -86,11 +86,11 @@ def _lengths(spec: RequestClass, session: Session, name: str, seed: int, at: Lay
     """New input tokens and output tokens of each row."""
     n = len(at.session)
     if not session.steps:
-        return draw_lengths(spec.input_tokens, spec.output_tokens, n, seed, name)
+        return draw_lengths(*spec.lengths, n, seed, name)
     input_tokens, output_tokens = np.empty(n, np.int64), np.empty(n, np.int64)
     for number, step in enumerate(ordered(session.steps)):
         mine = at.step == number
-        lengths = (step.input_tokens or spec.input_tokens, step.output_tokens or spec.output_tokens)
+        lengths = (step.input_tokens or spec.lengths[0], step.output_tokens or spec.lengths[1])
         input_tokens[mine], output_tokens[mine] = draw_lengths(*lengths, int(mine.sum()), seed, f"{name}/{step.name}")
     return input_tokens, output_tokens
 

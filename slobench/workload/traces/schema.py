@@ -108,7 +108,8 @@ class Trace:
 
     def there(self, name: str) -> NDArray[np.bool_]:
         """Which rows have a value in this column; an empty list is one."""
-        return integers(_whole(self.table[name]).is_valid()) == 1
+        there: NDArray[np.bool_] = integers(_whole(self.table[name]).is_valid()) == 1
+        return there
 
     def without(self, name: str) -> Trace:
         """Return the same with nothing in a column."""
