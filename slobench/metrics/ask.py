@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from slobench.config.arrivals import Arrivals
 from slobench.config.validity import Step, Thresholds
 from slobench.records.ceiling import Ceiling
 
@@ -22,11 +24,14 @@ class Ask:
     arrivals: words for the statement, e.g. "poisson". timeout_s: the total timeout, in words of the report.
     ids_sent: prompts went out as token ids, so input tokens are known exactly.
     unique_prompts: no two prompts were planned to begin alike (no class has a shared prefix).
-    chat: the server wraps prompts into a template of its own.
+    chats: classes whose prompts the server wraps into a template of its own; they are text, also where ids_sent.
     claim: a claim is judged by this run (a capacity's certificate, a stored baseline), not only reported.
     cores: that the generator may use, beside a target on this machine; None: not known.
     ceiling: what this machine can offer by its own test; None: never tested.
     window_s: begin and end of the measurement window, of a probe that is a part of a longer stream; None: to be chosen.
+    processes: the arrival process of each class that has one. recorded: classes that arrive as in a recording.
+    sharing: of the plan, as (block, share of prompt tokens that an endless prefix cache would hold); None: not known.
+    goes_on: classes whose sessions go on after a failure.
     stopped: how it ended, where not at its planned end. undecided: it was to decide its SLO, and could not.
     looked: of a run stopped when precise, each metric it was to be sure of, and the largest relative half-width x
     sqrt(s) that any of its looks found.
@@ -50,12 +55,16 @@ class Ask:
     workers: int = 1
     workers_lost: int = 0
     unique_prompts: bool = True
-    chat: bool = False
+    chats: frozenset[str] = frozenset()
     claim: bool = False
     cores: float | None = None
     ceiling: Ceiling | None = None
     window_s: tuple[float, float] | None = None
+    goes_on: frozenset[str] = frozenset()
     stopped: Stopped = ""
     undecided: bool = False
     looked: tuple[tuple[str, float], ...] = ()
+    processes: Mapping[str, Arrivals] = field(default_factory=dict)
+    recorded: frozenset[str] = frozenset()
+    sharing: tuple[int, float] | None = None
     thresholds: Thresholds = field(default_factory=Thresholds)

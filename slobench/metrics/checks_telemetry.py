@@ -205,12 +205,11 @@ def _looked_up(case: Case) -> tuple[float, float, int] | None:
 
 
 def _template_tokens(case: Case) -> float:
-    """Tokens that a chat template puts around each prompt: the least that any reply counts beyond its plan."""
-    if not case.ask.chat:
-        return 0.0
+    """Tokens of a chat template for each prompt: the least that any chat's reply counts beyond its plan."""
+    chats, ok = np.isin(case.requests["class"], list(case.ask.chats)), is_ok(case.requests)
     more = number(case.requests, "input_tokens") - number(case.requests, "input_tokens_planned")
-    more = more[is_ok(case.requests) & ~np.isnan(more)]
-    return max(float(more.min()), 0.0) if len(more) else 0.0
+    more = more[chats & ok & ~np.isnan(more)]
+    return max(float(more.min()), 0.0) * float(chats[ok].mean()) if len(more) else 0.0
 
 
 def sharing_kept(case: Case) -> Iterator[Finding]:

@@ -7,14 +7,12 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from slobench.metrics.ask import Step
 from slobench.metrics.case import Case, Check, more_workers, percent
 from slobench.metrics.columns import BoolArray, is_ok, number, seconds
+from slobench.metrics.fidelity import FEW_BINS, arrived, dispersion_in, gap_distance
 from slobench.metrics.latency import tokens_per_event
 from slobench.metrics.summary import Finding, LatencyTable
 from slobench.metrics.window import Window
-from slobench.stats.arrivals import counts, dispersion, ks_distance
-from slobench.stats.quantiles import FloatArray
 from slobench.stats.warmup import mser5
 from slobench.units import format_s
 
@@ -23,8 +21,6 @@ V12, V18, V19 = Check("V12", "instrument"), Check("V18", "instrument"), Check("V
 
 MANY_TOKENS = 32  # a reply this long cannot truly arrive at one instant
 FEW_E2E = 200  # replies, under which half of them are too few to be unlike the rest
-FEW_BINS = 20  # fewer counts say nothing of their dispersion
-POINT_MASS = 0.1  # gaps with a smaller cv are evenly spaced
 
 
 def length(case: Case) -> Iterator[Finding]:
@@ -135,10 +131,9 @@ def tokens(case: Case) -> Iterator[Finding]:
                 "lengths were not forced: planned ones are upper limits, and the load is another than planned",
                 "use --ignore-eos where the server honours it; compare runs by tokens, not by requests",
             )
-    into = _ratio(case, "input_tokens", case.main & ok)
-    if into is None:
-        return
-    if case.ask.ids_sent:
+    as_ids = ~np.isin(case.requests["class"], list(case.ask.chats)) & case.ask.ids_sent
+    into = _ratio(case, "input_tokens", case.main & ok & as_ids)
+    if into is not None:
         seen = f"input tokens {percent(into)} of the plan's"
         yield from V11.graded(
             abs(into - 1),
@@ -148,10 +143,10 @@ def tokens(case: Case) -> Iterator[Finding]:
             text="the server read other prompts than were planned: TTFT is that of other lengths",
             advice="see whether it cuts prompts, or adds to them; `talk.token_ids` must lie within its vocabulary",
         )
-        return
-    before = seconds(case.requests, "scheduled_ns") < case.window.start_s
-    calibrated = _ratio(case, "input_tokens", before & ok)
-    if calibrated and np.sum(before & ok) >= FEW_BINS and abs(into / calibrated - 1) > limits.warning:
+    into = _ratio(case, "input_tokens", case.main & ok & ~as_ids)
+    before = (seconds(case.requests, "scheduled_ns") < case.window.start_s) & ok & ~as_ids
+    calibrated = _ratio(case, "input_tokens", before)
+    if into and calibrated and np.sum(before) >= FEW_BINS and abs(into / calibrated - 1) > limits.warning:
         yield V11.warning(
             f"input tokens per planned one {percent(into)}, in warm-up {percent(calibrated)}", _off(limits.warning),
             "the length of text prompts drifted: later requests asked for another amount of work",
@@ -210,18 +205,15 @@ def ok_mask(case: Case) -> BoolArray:
 
 
 def arrivals(case: Case) -> Iterator[Finding]:
-    """V18: were requests sent at the planned gaps; open loop only."""
+    """V18: were requests sent at the planned gaps; open loop only, and of a session its first request."""
     if case.ask.closed:
         return
-    planned, sent = _planned_and_sent(case)
-    if len(planned) < FEW_BINS:
+    times = arrived(case)
+    if len(times.planned) < FEW_BINS:
         return
-    limits, gaps = case.ask.thresholds, np.diff(planned)
-    mean = float(gaps.mean())
-    if mean > 0:
-        # A point mass has no distance from its jittered copy but with a tolerance; elsewhere 2 % of the mean gap.
-        tolerance = mean * (POINT_MASS if gaps.std() < POINT_MASS * mean else limits.v18_ks.warning)
-        distance = ks_distance(np.diff(np.sort(sent)), gaps, tolerance)
+    limits = case.ask.thresholds
+    distance = gap_distance(times, limits.v18_ks.warning)
+    if not math.isnan(distance):
         yield from V18.graded(
             distance, limits.v18_ks, limit="{:g}".format,
             seen=f"sent gaps differ from planned ones by {distance:.2g} (KS distance)",
@@ -229,28 +221,17 @@ def arrivals(case: Case) -> Iterator[Finding]:
             advice=more_workers(case.ask),
         )  # fmt: skip
     for width in (1.0, 10.0):
-        yield from _dispersion(case, planned, sent, width, limits.v18_dispersion)
-
-
-def _planned_and_sent(case: Case) -> tuple[FloatArray, FloatArray]:
-    scheduled, started = seconds(case.requests, "scheduled_ns"), seconds(case.requests, "started_ns")
-    both = case.main & ~np.isnan(started)
-    return np.sort(scheduled[both]), started[both]
-
-
-def _dispersion(case: Case, planned: FloatArray, sent: FloatArray, width: float, step: Step) -> Iterator[Finding]:
-    window = case.window
-    by_plan, by_send = (counts(times, width, window.start_s, window.end_s) for times in (planned, sent))
-    if len(by_plan) < FEW_BINS or not by_plan.any() or not by_send.any():
-        return
-    # + 0.1: counts of evenly spaced arrivals have no dispersion that could be compared as a ratio
-    ratio = (dispersion(by_send) + 0.1) / (dispersion(by_plan) + 0.1)
-    yield from V18.graded(
-        abs(ratio - 1), step, limit=lambda x: f"±{x * 100:g} %",
-        seen=f"dispersion of sends per {width:g} s {ratio:.3g} times the planned",
-        text="the arrival process was not the planned one: bursts of our own making met the server",
-        advice=more_workers(case.ask),
-    )  # fmt: skip
+        by_plan, by_send = (dispersion_in(each, width, case.window) for each in (times.planned, times.sent))
+        if math.isnan(by_plan) or math.isnan(by_send):
+            continue
+        # + 0.1: counts of evenly spaced arrivals have no dispersion that could be compared as a ratio
+        ratio = (by_send + 0.1) / (by_plan + 0.1)
+        yield from V18.graded(
+            abs(ratio - 1), limits.v18_dispersion, limit=lambda x: f"±{x * 100:g} %",
+            seen=f"dispersion of sends per {width:g} s {ratio:.3g} times the planned",
+            text="the arrival process was not the planned one: bursts of our own making met the server",
+            advice=more_workers(case.ask),
+        )  # fmt: skip
 
 
 def judgeable(case: Case) -> Iterator[Finding]:

@@ -16,11 +16,13 @@ from slobench.metrics.case import Case
 from slobench.metrics.columns import FAILED, OURS, BoolArray, is_ok, outcome_in, seconds
 from slobench.metrics.estimate import Windows, split
 from slobench.metrics.explain import statement
+from slobench.metrics.fidelity import fidelity
 from slobench.metrics.latency import derive
-from slobench.metrics.slo import Judged, has_limits, judge
 from slobench.metrics.server_side import server_side
+from slobench.metrics.sessions import session_facts
+from slobench.metrics.slo import Judged, has_limits, judge
 from slobench.metrics.stopped import marked, result_widened, table_widened
-from slobench.metrics.summary import Finding, LatencyTable, SloResult, Summary, WindowText
+from slobench.metrics.summary import Fidelity, Finding, LatencyTable, SessionFacts, SloResult, Summary, WindowText
 from slobench.names import Exit, Outcome, TokensSource, first_exit
 from slobench.records.schema import Columns, Records
 from slobench.stats.quantiles import FloatArray
@@ -48,6 +50,8 @@ class Evaluation:
     latency_full_run: Mapping[str, LatencyTable]
     findings: tuple[Finding, ...]
     results: Mapping[str, SloResult]
+    fidelity: Mapping[str, Fidelity]
+    sessions: Mapping[str, SessionFacts]
 
 
 def evaluate(records: Records, slo: Slo, ask: Ask) -> Evaluation:
@@ -79,6 +83,8 @@ def evaluate(records: Records, slo: Slo, ask: Ask) -> Evaluation:
         results=marked(
             result_widened(objectives.results(case, windows, adjusted, found), ask, chosen.end_s), ask.stopped
         ),
+        fidelity=fidelity(case),
+        sessions=session_facts(case),
     )
 
 
@@ -121,15 +127,17 @@ def summarise(evaluation: Evaluation) -> Summary:
         ),
         tokens_source=source,
         approximate_tokens=bool(source.get(TokensSource.CHUNKS.value)),
-    )
-
-
+        fidelity=evaluation.fidelity,
+        sessions=marked(evaluation.sessions, evaluation.ask.stopped),
         server=server_side(
             evaluation.records.telemetry,
             chosen.start_s,
             chosen.end_s,
             loads["all"].output_tokens_per_s * chosen.length_s,
         ),
+    )
+
+
 def _exits(evaluation: Evaluation, *, valid: bool) -> set[Exit]:
     ask, outcome = evaluation.ask, evaluation.records.requests
     exits = {Exit.INTERRUPTED} if ask.interrupted else set()
@@ -154,9 +162,9 @@ def _steady(evaluation: Evaluation) -> bool | None:
 
 
 def _errors(requests: Columns) -> dict[str, dict[str, int]]:
-    """Occurrences of each message of each outcome that is not ok, over the whole run."""
+    """Occurrences of each message of each outcome that is a failure, over the whole run."""
     table: dict[str, dict[str, int]] = {}
-    bad: BoolArray = ~is_ok(requests) & (requests["outcome"] != "unsent")
+    bad: BoolArray = ~is_ok(requests) & ~outcome_in(requests, {Outcome.UNSENT, Outcome.CANCELLED})
     for outcome in np.unique(requests["outcome"][bad]):
         chosen = bad & (requests["outcome"] == outcome)
         messages = np.asarray(requests["error"][chosen], dtype=np.str_)

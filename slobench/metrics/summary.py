@@ -142,6 +142,58 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
+class ArrivalFacts:
+    """A stream of arrivals by its numbers; None, or missing, where there are too few or the process has none.
+
+    rate in 1/s; cv of the gaps; dispersion: width of the bins ("1s") -> variance over mean of the counts.
+    """
+
+    rate: float | None
+    cv: float | None
+    dispersion: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class LengthFacts:
+    """Tokens planned and counted of the successful requests of which the server gave a count."""
+
+    n: int
+    asked_mean: float
+    counted_mean: float
+    ratio: float | None  # counted / planned
+    exact_share: float  # of the requests: counted as planned
+
+
+@dataclass(frozen=True, slots=True)
+class SharingFacts:
+    """Prompt sharing of the whole run: the plan's in an endless prefix cache, and what the server's counters say.
+
+    Shares of prompt tokens. planned: None where it is not known; measured: None without such counters.
+    """
+
+    planned: float | None
+    measured: float | None
+    block_tokens: int | None = None  # that the plan's is reckoned by
+
+
+@dataclass(frozen=True, slots=True)
+class Fidelity:
+    """One class (or "all"): what was asked for, what the plan drew, what was sent and counted, over the window.
+
+    asked: of the arrival processes; None where there are none, or they promise nothing. In a session only the first
+    request arrives. gap_distance: KS distance of sent gaps from planned ones.
+    """
+
+    asked: ArrivalFacts | None
+    planned: ArrivalFacts | None
+    sent: ArrivalFacts | None
+    gap_distance: float | None
+    input_tokens: LengthFacts | None
+    output_tokens: LengthFacts | None
+    sharing: SharingFacts | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class WindowText:
     """The measurement window [start, end) in seconds on the run's clock, and how it was chosen."""
 
@@ -153,29 +205,6 @@ class WindowText:
     steady: bool | None
 
 
-LatencyTable = Mapping[str, Mapping[str, Estimate]]  # metric -> "mean" | "p50" | "p99" ... -> estimate
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """Everything a report prints; class names as keys, "all" for the total."""
-
-    verdict: str  # the whole verdict line
-    valid: bool
-    exit: int
-    exits: tuple[int, ...]  # every code that holds
-    findings: tuple[Finding, ...]
-    window: WindowText
-    load: Mapping[str, Load]
-    slo: Mapping[str, SloResult]
-    latency: Mapping[str, LatencyTable]  # success-only, in the window
-    latency_adjusted: Mapping[str, LatencyTable]  # a failure = +inf
-    latency_full_run: Mapping[str, LatencyTable]  # value and n only, whole run
-    errors: Mapping[str, Mapping[str, int]]  # outcome -> message -> occurrences, whole run
-    outcomes: Mapping[str, Mapping[str, int]]  # class -> outcome -> count, whole run
-    statement: str  # metrics.md §10: the line that can be read alone
-    tokens_source: Mapping[str, int] = field(default_factory=dict)
-    approximate_tokens: bool = False
 Range = tuple[float, float]
 
 
@@ -219,4 +248,50 @@ class ServerSide:
     telemetry_cpu_share: float | None = None  # of one core, taken by the sampling itself
 
 
+@dataclass(frozen=True, slots=True)
+class SessionFacts:
+    """Sessions of a class, over the whole run but for what is said to be of the window.
+
+    begun: their first request was sent. complete: all their requests ended ok. broken_off: one failed or was given up.
+    unfinished: neither, the run ended before. not_sent: requests that never came, as their session was broken off.
+    per_s: begun in the window, a second. requests_mean: sent of each that began. e2e_s: from the scheduled time of the
+    first request to the last token of the last reply, with all that lies between, of those that began in the window
+    and are complete; by "mean", "p50" …
+    """
+
+    begun: int
+    complete: int
+    broken_off: int
+    unfinished: int
+    not_sent: int
+    per_s: float
+    requests_mean: float | None
+    e2e_s: Mapping[str, Estimate]
+
+
+LatencyTable = Mapping[str, Mapping[str, Estimate]]  # metric -> "mean" | "p50" | "p99" ... -> estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Everything a report prints; class names as keys, "all" for the total."""
+
+    verdict: str  # the whole verdict line
+    valid: bool
+    exit: int
+    exits: tuple[int, ...]  # every code that holds
+    findings: tuple[Finding, ...]
+    window: WindowText
+    load: Mapping[str, Load]
+    slo: Mapping[str, SloResult]
+    latency: Mapping[str, LatencyTable]  # success-only, in the window
+    latency_adjusted: Mapping[str, LatencyTable]  # a failure = +inf
+    latency_full_run: Mapping[str, LatencyTable]  # value and n only, whole run
+    errors: Mapping[str, Mapping[str, int]]  # outcome -> message -> occurrences, whole run
+    outcomes: Mapping[str, Mapping[str, int]]  # class -> outcome -> count, whole run
+    statement: str  # metrics.md §10: the line that can be read alone
+    tokens_source: Mapping[str, int] = field(default_factory=dict)
+    approximate_tokens: bool = False
     server: ServerSide | None = None  # None: the server told nothing, and no GPU or host was sampled
+    fidelity: Mapping[str, Fidelity] = field(default_factory=dict)
+    sessions: Mapping[str, SessionFacts] = field(default_factory=dict)  # classes whose requests follow one another

@@ -45,6 +45,7 @@ def _all(case: Case) -> Iterator[Finding]:
         telemetry.prefix_hits,
         workload.arrivals,
         workload.judgeable,
+        telemetry.sharing_kept,
     ):
         yield from check(case)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from slobench.config.arrivals import Process, traits
 from slobench.config.presets import expand
 from slobench.config.slo import ClassSlo, Objective, Slo, e2e_limit_s, parse_slo
 from slobench.config.workload import Workload
@@ -138,17 +139,50 @@ def ask_of(run: Mapping[str, Any], workload: Workload, slo: Slo) -> Ask:
         target_died=bool(how.get("target_died")),
         workers=int(run.get("workers") or 1),
         workers_lost=len(_section(how, "workers_lost")),
-        unique_prompts=not any(spec.shared_prefix_tokens for spec in workload.classes.values()),
-        chat=(server.get("api") or talk.get("api")) == "chat",
+        unique_prompts=_unique(run, workload),
+        chats=frozenset(
+            name
+            for name, spec in workload.classes.items()
+            if (spec.api or server.get("api") or talk.get("api")) in {"chat", "responses"}
+        ),
         cores=_number(run.get("cores")),
         claim=_section(run, "probe").get("purpose") == "certify",
         ceiling=_ceiling(run),
         window_s=_window_s(how),
+        goes_on=frozenset(
+            name for name, each in workload.classes.items() if each.session and each.session.on_failure == "continue"
+        ),
         stopped=stopping.ended_early(run),
         undecided=stopping.undecided(run),
         looked=stopping.looked(run),
+        processes=_processes(workload),
+        recorded=frozenset(
+            name for name, each in workload.classes.items() if each.recorded and isinstance(each.recorded.arrivals, str)
+        ),
+        sharing=_sharing(run),
         thresholds=Thresholds.from_dict(_section(run, "thresholds")),
     )
+
+
+def _processes(workload: Workload) -> dict[str, Process]:
+    """Return the arrival process of each class that has one, a recording's that comes by another's times too."""
+    asked = {
+        name: spec.recorded.arrivals if spec.recorded else spec.arrivals for name, spec in workload.classes.items()
+    }
+    return {name: process for name, process in asked.items() if process is not None and not isinstance(process, str)}
+
+
+def _unique(run: Mapping[str, Any], workload: Workload) -> bool:
+    """Whether no two prompts were to begin alike; by the classes, and by what the trial reckoned of the plan."""
+    planned = _sharing(run)
+    return not any(spec.shared_prefix_tokens for spec in workload.classes.values()) and not (planned and planned[1])
+
+
+def _sharing(run: Mapping[str, Any]) -> tuple[int, float] | None:
+    """Return the plan's prompt sharing by the trial: block size, share of tokens that a cache could hold."""
+    found = _section(_section(run, "plan"), "sharing")
+    block, tokens, hit = (_number(found.get(key)) for key in ("block_tokens", "tokens", "hit_tokens"))
+    return (int(block), hit / tokens) if block and tokens and hit is not None else None
 
 
 def _window_s(how: Mapping[str, Any]) -> tuple[float, float] | None:
@@ -172,7 +206,7 @@ def _arrivals(workload: Workload) -> str:
     for spec in workload.classes.values():
         how = spec.arrivals
         if how is not None:
-            kinds.append(how.process + (f" cv {how.cv:g}" if how.process == "gamma" else ""))
+            kinds.append(" ".join([how.process, *(f"{key} {value}" for key, value in traits(how).items())]))
     return " and ".join(dict.fromkeys(kinds)) or "none"
 
 

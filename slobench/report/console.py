@@ -15,6 +15,8 @@ from slobench.metrics.summary import Finding, Summary
 from slobench.names import Exit
 from slobench.report import context, words
 from slobench.report.outcomes import error_table, outcome_words
+from slobench.report.server import server_line
+from slobench.report.sessions import session_table
 from slobench.report.slo_tables import budget_table, objective_line, slo_table
 from slobench.report.tables import (
     LOAD_NOTE,
@@ -25,6 +27,7 @@ from slobench.report.tables import (
     latency_table,
     load_facts,
 )
+from slobench.report.traffic import traffic_line
 from slobench.report.view import RunView
 
 STYLES = {"": "", "strong": "bold", "good": "green", "bad": "bold red", "warn": "yellow", "dim": "dim"}
@@ -74,6 +77,7 @@ def _draw(view: RunView, console: Console) -> None:
         budget_table(view, brief=True),
         latency_table(view, brief=True),
         class_latency_table(view),
+        session_table(view),
     )
     for table in filter(None, tables):
         print_table(table, console)
@@ -193,10 +197,12 @@ def _print_load(view: RunView, console: Console) -> None:
     if by_class:
         console.print()
         console.print(Padding(_grid(by_class, console), (0, 0, 0, 2)))
-    outcomes = outcome_words(view, " · ")
+    outcomes, traffic, server = outcome_words(view, " · "), traffic_line(view), server_line(view)
     _notes(
         (
             LOAD_NOTE,
+            *((f"server: {server}",) if server else ()),
+            *((f"traffic: {traffic}",) if traffic else ()),
             f"whole run: planned {words.count(load.planned)}, sent {words.count(load.sent)}; {outcomes}",
         ),
         console,

@@ -13,6 +13,8 @@ from markupsafe import Markup
 from slobench.metrics.summary import Estimate
 from slobench.report import charts, context, words
 from slobench.report.outcomes import error_table, outcome_counts
+from slobench.report.server import server_facts, server_times
+from slobench.report.sessions import session_table
 from slobench.report.slo_tables import attainment_bound, budget_table, objective_line, slo_table
 from slobench.report.tables import (
     LOAD_NOTE,
@@ -22,6 +24,7 @@ from slobench.report.tables import (
     latency_table,
     load_facts,
 )
+from slobench.report.traffic import traffic_tables
 from slobench.report.view import RunView
 
 MOST_ERRORS = 200
@@ -56,6 +59,10 @@ def render(view: RunView) -> str:
         load=load_facts(load) if load else (),
         load_note=LOAD_NOTE,
         class_load=class_load_table(view),
+        sessions=session_table(view),
+        server=server_facts(view),
+        server_times=server_times(view),
+        traffic=tuple(traffic_tables(view)),
         outcomes=tuple((outcome, words.count(n)) for outcome, n in outcome_counts(view)),
         errors=error_table(view, most=MOST_ERRORS),
         figures=charts.figures(view),

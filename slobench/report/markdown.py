@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from slobench.report import context, words
 from slobench.report.outcomes import error_table, outcome_words
+from slobench.report.server import server_line
+from slobench.report.sessions import session_table
 from slobench.report.slo_tables import budget_table, objective_line, slo_table
 from slobench.report.tables import (
     LOAD_NOTE,
@@ -17,6 +19,7 @@ from slobench.report.tables import (
     latency_table,
     load_facts,
 )
+from slobench.report.traffic import traffic_table
 from slobench.report.view import RunView
 
 MOST_ERRORS = 20
@@ -61,6 +64,7 @@ def _lines(view: RunView) -> Iterator[str]:
         budget_table(view),
         latency_table(view, brief=True),
         class_latency_table(view),
+        session_table(view),
     )
     for table in filter(None, tables):
         yield from _table(table)
@@ -77,6 +81,13 @@ def _lines(view: RunView) -> Iterator[str]:
         outcomes = outcome_words(view, ", ")
         yield escape(f"Whole run: planned {words.count(load.planned)}, sent {words.count(load.sent)}; {outcomes}.")
         yield ""
+        server = server_line(view)
+        if server:
+            yield escape(f"Server: {server}.")
+            yield ""
+    traffic = traffic_table(view)
+    if traffic:
+        yield from _table(traffic)
     errors = error_table(view, most=MOST_ERRORS)
     if errors:
         yield from _table(errors)

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
-from slobench.metrics.summary import ErrorBudget, Estimate, Finding, LatencyTable, Load, SloResult, Summary
+from slobench.metrics.summary import (
+    ErrorBudget,
+    Estimate,
+    Finding,
+    LatencyTable,
+    Load,
+    SessionFacts,
+    SloResult,
+    Summary,
+)
 from slobench.report.view import RunView
 
 
@@ -42,13 +51,16 @@ def of_summary(summary: Summary, *, total: str = "all") -> dict[str, Any]:
         "latency_by_class": {name: _latency(table) for name, table in summary.latency.items()},
         "latency_with_failures": {name: _latency(table) for name, table in summary.latency_adjusted.items()},
         "latency_full_run": {name: _latency(table) for name, table in summary.latency_full_run.items()},
+        "fidelity": {name: _number(asdict(each)) for name, each in summary.fidelity.items()},
+        **(
+            {"sessions": {name: _sessions(each) for name, each in summary.sessions.items()}} if summary.sessions else {}
+        ),
         "tokens_source": dict(summary.tokens_source),
         "approximate_tokens": summary.approximate_tokens,
-    }
         **({} if summary.server is None else {"server": _told(asdict(summary.server))}),
+    }
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
 def _told(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return what was told; a range without an end has null for it."""
     found: dict[str, Any] = {}
@@ -60,6 +72,12 @@ def _told(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _sessions(facts: SessionFacts) -> dict[str, Any]:
+    e2e = {name: _estimate(estimate) for name, estimate in facts.e2e_s.items()}
+    return {**{each.name: getattr(facts, each.name) for each in fields(facts)}, "e2e_s": e2e}
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
     return {key: getattr(finding, key) for key in ("code", "level", "seen", "limit", "text", "advice", "side")}
 
 
