@@ -46,7 +46,8 @@ class Plan:
     Columns that no row uses are None. after: int64, bit k set = it waits for the row of its session that stands k + 1
     rows before it; rows of such a session stand together, in the order of their turns. delay_ns: int64, from the last
     end of those to its own scheduled time. patience_ns: int64, from its scheduled time until it is given up; NULL =
-    never. images: int32. contents: what prompts begin with.
+    never. images: int32. contents: what prompts begin with. notes: what was left out or
+    changed on the way, for the user; in no file of the plan's.
     """
 
     index: IntArray
@@ -64,6 +65,7 @@ class Plan:
     patience_ns: IntArray | None = None
     images: NDArray[np.int32] | None = None
     contents: Contents | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, column in self._columns().items():
@@ -83,7 +85,8 @@ class Plan:
         return len(self.index)
 
     def _columns(self) -> dict[str, NDArray[Any] | None]:
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in {"class_names", "contents"}}
+        aside = {"class_names", "contents", "notes"}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in aside}
 
     def _filled(self) -> Iterator[tuple[pa.Field, NDArray[Any]]]:
         """The plain columns that a file has, with their place in the schema."""
@@ -259,6 +262,7 @@ def build_plan(workload: Workload, seed: int) -> Plan:
         patience_ns=rows.patience_ns,
         images=rows.images,
         contents=rows.contents,
+        notes=rows.notes,
     )
 
 

@@ -98,7 +98,7 @@ def first_run_json(trial: Trial, plan: Plan, workers: int, secret: Collection[st
             "interrupted": True,  # until the end is written: what a killed run leaves says so
             "target_died": False,
             "end_ns": None,
-            "notes": list(trial.notes),
+            "notes": [*trial.notes, *plan.notes],
         },
     }
 

@@ -84,7 +84,7 @@ def run_trial(trial: Trial, interrupts: Interrupts) -> Iterator[Event | Finished
                 "  expected  a longer duration, a higher rate, or --requests N"
             )
         plan.save(spool / "plan.arrow")
-        for note in trial.notes:
+        for note in (*trial.notes, *plan.notes):
             yield Notice(note)
         secret = secrets_of(trial, headers)
         run = first_run_json(trial, plan, workers, secret)
