@@ -232,6 +232,7 @@ def build_plan(workload: Workload, seed: int) -> Plan:
     Raises ConfigError for a plan that is empty, too long, or a burst beside other arrivals.
     """
     from slobench.config.workload import ClosedLoop
+    from slobench.workload.class_content import with_content
     from slobench.workload.class_rows import closed_rows, open_rows
 
     closed = isinstance(workload.loop, ClosedLoop)
@@ -241,6 +242,7 @@ def build_plan(workload: Workload, seed: int) -> Plan:
             f"the plan of workload {workload.name!r} is empty: no arrival falls within its duration\n"
             f"  expected  a longer duration or a higher rate (now {workload.offered_rate():g}/s)"
         )
+    rows = with_content(rows, codes, workload, seed)
     prompt, priority = (np.empty(len(rows), dtype=np.int64) for _ in range(2))
     for code, (name, spec) in enumerate(workload.classes.items()):
         mine = np.flatnonzero(codes == code)

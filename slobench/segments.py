@@ -12,8 +12,10 @@ from slobench.errors import ConfigError
 from slobench.names import NULL
 from slobench.plan import Plan
 from slobench.workload.arrivals import is_steady, offsets_ns
+from slobench.workload.class_content import with_content, with_known_prefixes
 from slobench.workload.lengths import draw, draw_stratified
 from slobench.workload.prompts import prompt_refs
+from slobench.workload.rows import Rows
 from slobench.workload.variates import IntArray, child, raw, uniforms
 
 
@@ -57,6 +59,8 @@ def build_segment(  # each is one fact of the load
         counting = _lengths(workload, purpose, codes[settle:], seed, stratified=vr)
         columns[side] = np.concatenate([settling, counting])
     prompt, priority = _prompts(workload, index, codes, seed)
+    rows = Rows.single(times, columns["input"], columns["output"])
+    rows = with_content(rows, codes, with_known_prefixes(workload), seed)
     plan = Plan(
         index=index,
         scheduled_ns=times,
@@ -68,6 +72,8 @@ def build_segment(  # each is one fact of the load
         output_tokens=columns["output"],
         priority=priority,
         class_names=tuple(workload.classes),
+        images=rows.images,
+        contents=rows.contents,
     )
     return Segment(plan, settle, Start(start.index + len(times), end_ns))
 

@@ -8,11 +8,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from slobench.config.arrivals import Arrivals, Burst, mean_rate
-from slobench.config.base import DurationNs, Model
+from slobench.config.base import DurationNs, FileName, Model
 from slobench.config.class_slo import moved
+from slobench.config.content import Images, Prefix
 from slobench.config.lengths import EmpiricalLength, Lengths, NoTokens, OutputLengths, PairedLength
-from slobench.config.session import Patience, Session
 from slobench.config.recorded import Recorded
+from slobench.config.session import Patience, Session
 from slobench.config.until import Until
 from slobench.config.validity import Thresholds
 from slobench.config.wire import Headers
@@ -41,6 +42,12 @@ class RequestClass(Model):
     """Body field `priority` (vLLM: lower is more urgent); null sends none."""
     shared_prefix_tokens: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     """Tokens at the start of every prompt of the class that are the same; 0: no shared block."""
+    prefix: Prefix | None = None
+    """Beginnings that prompts share, from a pool of several; null: none but `shared_prefix_tokens`."""
+    text: FileName | None = None
+    """A text file whose words, in order, prompts are made of, about a token a word; null: words or ids at random."""
+    images: Images | None = None
+    """Images besides the text of the prompt (api chat); null: none."""
     session: Session | None = None
     """Requests that follow one another; null: each stands alone."""
     patience: Patience | None = None
@@ -64,13 +71,6 @@ class RequestClass(Model):
         own = data.get("output_tokens") is not None or data.get("recorded") is not None
         return data if own else {**data, "output_tokens": {"dist": "none"}}
 
-    @model_validator(mode="after")
-    def _output_fits_the_api(self) -> RequestClass:
-        none = isinstance(self.output_tokens, NoTokens)
-        if self.api == "embeddings" and self.output_tokens is not None and not none:
-            raise ValueError("api embeddings has no output: expected no `output_tokens`")
-        if none and self.api not in {None, "embeddings"}:
-            raise ValueError(f"api {self.api} makes tokens: expected lengths in `output_tokens`, not dist none")
     @property
     def lengths(self) -> tuple[Lengths, OutputLengths]:
         """Lengths of prompts and replies of a class that is not recorded."""
@@ -80,19 +80,39 @@ class RequestClass(Model):
 
     @model_validator(mode="after")
     def _recorded_or_drawn(self) -> RequestClass:
-        drawn = {name: getattr(self, name) for name in ("arrivals", "input_tokens", "output_tokens", "session", "prefix")}
+        lengths = {"input_tokens": self.input_tokens, "output_tokens": self.output_tokens}
         if self.recorded is None:
-            missing = [name for name in ("input_tokens", "output_tokens") if drawn[name] is None]
+            missing = [name for name, value in lengths.items() if value is None]
             if missing:
                 raise ValueError(f"`{missing[0]}` is missing; expected lengths, e.g. {{dist: constant, value: 512}}")
             return self
-        both = [name for name, value in drawn.items() if value is not None]
-        if self.images is not None or self.shared_prefix_tokens:
-            both.append("images" if self.images is not None else "shared_prefix_tokens")
+        other = {"arrivals": self.arrivals, **lengths, "session": self.session, "prefix": self.prefix}
+        other |= {"images": self.images, "shared_prefix_tokens": self.shared_prefix_tokens or None}
+        both = [name for name, value in other.items() if value is not None]
         if both:
             raise ValueError(f"`{both[0]}` beside `recorded`, which says that itself; expected one of them")
         return self
 
+    @model_validator(mode="after")
+    def _output_fits_the_api(self) -> RequestClass:
+        none = isinstance(self.output_tokens, NoTokens)
+        if self.api == "embeddings" and self.output_tokens is not None and not none:
+            raise ValueError("api embeddings has no output: expected no `output_tokens`")
+        if none and self.api not in {None, "embeddings"}:
+            raise ValueError(f"api {self.api} makes tokens: expected lengths in `output_tokens`, not dist none")
+        return self
+
+    @model_validator(mode="after")
+    def _content_fits(self) -> RequestClass:
+        if self.prefix is not None and self.shared_prefix_tokens:
+            raise ValueError("both `prefix` and `shared_prefix_tokens`: expected one; a pool of 1 is what the other is")
+        if self.prefix is not None and self.prefix.hit_rate is not None and self.session is not None:
+            raise ValueError(
+                "prefix with hit_rate in a class of sessions, whose prompts share their history too: "
+                "expected `tokens` and `pool`"
+            )
+        if self.images is not None and self.api not in {None, "chat"}:
+            raise ValueError(f"images with api {self.api}: expected api chat, the only one that they are sent by")
         return self
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ from slobench.experiment.stream import BATCHES, Counted, Probe, Probed
 from slobench.experiment.virtual_judge import Judge, needs_tokens
 from slobench.experiment.virtual_stream import Sent, VirtualEngine, latencies, save_requests, virtual_progress
 from slobench.plan import Plan, build_plan
+from slobench.workload.class_content import with_known_prefixes
 
 _TURNS = 64  # of every user in a block of the plan
 
@@ -99,7 +100,7 @@ def _blocks(workload: Workload, *, users: int, seed: int) -> Iterator[Plan]:
     assert isinstance(workload.loop, ClosedLoop)
     loop = workload.loop.model_copy(update={"users": users})
     extent = {"loop": loop, "requests": users * _TURNS, "duration": None}
-    shaped = workload.model_copy(update={**extent, "until": None})
+    shaped = with_known_prefixes(workload).model_copy(update={**extent, "until": None})
     block = 0
     while True:
         yield build_plan(shaped, seed * 1_000_003 + block)

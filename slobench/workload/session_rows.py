@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from slobench.config.content import Prefix
 from slobench.config.session import Session, ordered, waits_of
 from slobench.config.workload import MAX_REQUESTS, RequestClass
 from slobench.errors import ConfigError
@@ -14,6 +15,7 @@ from slobench.workload.content import Contents, content_keys
 from slobench.workload.durations import draw_ns
 from slobench.workload.history import history_of
 from slobench.workload.lengths import draw, draw_lengths
+from slobench.workload.prefix import ROOM, session_prefixes
 from slobench.workload.rows import Rows
 from slobench.workload.variates import IntArray, child
 
@@ -79,6 +81,8 @@ def _rows(  # private, and each is one fact
     if session.history == "cumulative":
         rows = _with_history(rows, session, name, seed, at)
         rows = replace(rows, input_tokens=rows.input_tokens + spec.shared_prefix_tokens)
+    if spec.prefix is not None:
+        rows = _with_prefix(rows, spec.prefix, name, seed, on_top=session.history == "cumulative")
     return rows if session.max_tokens is None else _bounded(rows, session.max_tokens)
 
 
@@ -126,6 +130,18 @@ def _with_history(rows: Rows, session: Session, name: str, seed: int, at: Layout
         keys = content_keys(seed, "session/0", name, np.arange(len(at.first)))
         contents = Contents.one_each(keys[at.session], tokens)
     return replace(rows, input_tokens=tokens, contents=contents)
+
+
+def _with_prefix(rows: Rows, prefix: Prefix, name: str, seed: int, *, on_top: bool) -> Rows:
+    """Rows whose prompts begin with what their session picked of the pool; on_top: it comes to their input tokens."""
+    keys, tokens = session_prefixes(prefix, name, seed, int(np.max(rows.session, initial=-1)) + 1)
+    own, input_tokens = tokens[rows.session], rows.input_tokens
+    if on_top:
+        input_tokens = input_tokens + own
+    begun = Contents.one_each(keys[rows.session], np.clip(input_tokens - ROOM, 0, own))
+    return replace(
+        rows, input_tokens=input_tokens, contents=begun if rows.contents is None else begun.then(rows.contents)
+    )
 
 
 def _bounded(rows: Rows, max_tokens: int) -> Rows:
