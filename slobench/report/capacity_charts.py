@@ -7,7 +7,7 @@ import numpy as np
 from slobench.report import capacity_text as text
 from slobench.report import words
 from slobench.report.capacity import CapacityView
-from slobench.report.charts import Figure
+from slobench.report.drawing import Figure
 from slobench.report.svg import Axis, Plot
 
 

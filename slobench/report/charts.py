@@ -4,60 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from slobench.metrics.load import token_flow
 from slobench.names import Outcome
-from slobench.report import series, words
-from slobench.report.series import Bins, Floats
+from slobench.report import series, server_charts, words
+from slobench.report.drawing import THIRD, Figure, Run, amount, share, time_tick, width_of
 from slobench.report.svg import Axis, Plot, linear_axis, log_axis
 from slobench.report.view import RunView
 
 MOST_DOTS = 2_500
 TONES = 6  # classes beyond share the last colour
 NOT_FAILED = (Outcome.OK, Outcome.CANCELLED, Outcome.CUT, Outcome.UNSENT)
-HALF, THIRD = 470, 320
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One chart with its words; svg is markup made here, the rest is text."""
-
-    title: str
-    about: str
-    svg: str
-    legend: tuple[tuple[str, str], ...] = ()  # (CSS class, text)
-    size: Literal["wide", "half", "third"] = "wide"
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """What every chart needs, computed once."""
-
-    view: RunView
-    bins: Bins
-    end_s: float
-    scheduled_s: Floats
-    end_of_s: Floats
-    names: tuple[str, ...]
-
-    def column(self, name: str) -> Floats:
-        return np.asarray(self.view.derived[name], dtype=np.float64)
-
-    def of_class(self, name: str) -> NDArray[np.bool_]:
-        return np.asarray(self.view.records.requests["class"] == name, dtype=np.bool_)
-
-    def plot(self, y: Axis, title: str, height: int = 220) -> Plot:
-        """Axes over the run's time, what lies outside the window greyed out."""
-        window = self.view.summary.window
-        plot = Plot(Axis(0.0, self.end_s, show=_clock, label="s since start"), y, height=height, title=title)
-        plot.shade(0.0, min(window.start_s, self.end_s), "warm-up")
-        plot.shade(min(max(window.end_s, 0.0), self.end_s), self.end_s, "drain")
-        return plot
 
 
 def figures(view: RunView) -> list[Figure]:
@@ -71,10 +30,11 @@ def figures(view: RunView) -> list[Figure]:
         return []
     end_s = float(seen.max())
     bins = series.time_bins(end_s, int(np.isfinite(scheduled).sum()))
-    run = _Run(view, bins, end_s, scheduled, ended, _names(view))
+    run = Run(view, bins, end_s, scheduled, ended, _names(view))
     made = (
         _ttft(run),
         _burn(run),
+        *server_charts.figures(run),
         *_distributions(run),
         _tokens(run),
         _rates(run),
@@ -89,25 +49,6 @@ def _names(view: RunView) -> tuple[str, ...]:
     return view.classes or tuple(str(name) for name in np.unique(view.records.requests["class"]))
 
 
-def _clock(value: float) -> str:
-    return f"{value:,.0f}" if value == int(value) else f"{value:.1f}"
-
-
-def _time(value: float) -> str:
-    """Return a tick: `50 ms`, not `50.0 ms`."""
-    text = words.seconds(value)
-    number, _, unit = text.partition(" ")
-    return f"{number.rstrip('0').rstrip('.')} {unit}" if "." in number else text
-
-
-def _amount(value: float) -> str:
-    return f"{value:,.0f}" if value == int(value) else f"{value:,.3g}"
-
-
-def _share(value: float) -> str:
-    return f"{value * 100:.5g} %"
-
-
 def _tone(position: int) -> str:
     return f"c{min(position, TONES - 1)}"
 
@@ -118,20 +59,20 @@ def _class_legend(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
     return tuple((f"dot {_tone(i)}", words.clean(name, 40)) for i, name in enumerate(names))
 
 
-def _limit_rules(run: _Run, plot: Plot, metric: str, *, vertical: bool = False) -> None:
+def _limit_rules(run: Run, plot: Plot, metric: str, *, vertical: bool = False) -> None:
     for name, limit_s in run.view.limits_s(metric).items():
         prefix = f"{words.clean(name, 24)} " if name else ""
-        plot.rule(limit_s, f"{prefix}limit {_time(limit_s)}", vertical=vertical)
+        plot.rule(limit_s, f"{prefix}limit {time_tick(limit_s)}", vertical=vertical)
 
 
-def _ttft(run: _Run) -> Figure | None:
+def _ttft(run: Run) -> Figure | None:
     values = run.column("ttft_s")
     shown = np.flatnonzero(~np.isnan(values) & ~np.isnan(run.scheduled_s))
     if not len(shown):
         return None
     p50, p99 = series.quantiles_over_time(run.scheduled_s, values, run.bins, (0.5, 0.99))
     limits = run.view.limits_s("ttft").values()
-    plot = run.plot(log_axis(values, _time, "TTFT", *limits), "TTFT over time", 270)
+    plot = run.plot(log_axis(values, time_tick, "TTFT", *limits), "TTFT over time", 270)
     kept = shown[series.thinned(len(shown), MOST_DOTS)]
     for position, name in enumerate(run.names):
         own = kept[run.of_class(name)[kept]]
@@ -148,13 +89,13 @@ def _ttft(run: _Run) -> Figure | None:
     marks = (("flag failed", "failed before a token"),) if len(failed) else ()
     return Figure(
         "Time to first token, by scheduled time",
-        f"Each dot is a request, each point of a line {_bin(run.bins)} of arrivals, without an interval.{thinned}",
+        f"Each dot is a request, each point of a line {width_of(run.bins)} of arrivals, without an interval.{thinned}",
         plot.svg(),
         (*_class_legend(run.names), ("stroke ink", "p50"), ("stroke ink high", "p99"), *marks),
     )
 
 
-def _burn(run: _Run) -> Figure | None:
+def _burn(run: Run) -> Figure | None:
     """How fast each class spends the error budget of its first objective."""
     shown = [name for name in run.view.shown if run.view.summary.slo[name].budgets] if run.view.summary.slo else []
     held = [(name, run.view.summary.slo[name].budgets[0]) for name in shown]
@@ -173,7 +114,7 @@ def _burn(run: _Run) -> Figure | None:
     widths = sorted({budget.width_s or 0.0 for _, budget in held})
     return Figure(
         "Error budget burn",
-        f"Share of requests that missed, over the share that may, in the {' or '.join(_time(w) for w in widths)} "
+        f"Share of requests that missed, over the share that may, in the {' or '.join(time_tick(w) for w in widths)} "
         "before each point. Above 1 for the whole window the objective is missed.",
         plot.svg(),
         tuple(
@@ -183,11 +124,7 @@ def _burn(run: _Run) -> Figure | None:
     )
 
 
-def _bin(bins: Bins) -> str:
-    return f"{bins.width:g} s"
-
-
-def _distributions(run: _Run) -> Iterator[Figure]:
+def _distributions(run: Run) -> Iterator[Figure]:
     window = run.view.summary.window
     inside = (run.scheduled_s >= window.start_s) & (run.scheduled_s < window.end_s)
     for metric, about in (("ttft", "TTFT"), ("tpot", "TPOT"), ("e2e", "E2E")):
@@ -201,9 +138,9 @@ def _distributions(run: _Run) -> Iterator[Figure]:
         ends = [float(y[-1]) for _, y in curves if len(y)]
         largest = int(inside.sum())
         limits = run.view.limits_s(metric).values()
-        y = Axis(0.0, 1 - 1 / max(10, largest), "tail", _share)
+        y = Axis(0.0, 1 - 1 / max(10, largest), "tail", share)
         plot = Plot(
-            log_axis(values[inside], _time, "", *limits), y, width=THIRD, height=240, title=f"{about} distribution"
+            log_axis(values[inside], time_tick, "", *limits), y, width=THIRD, height=240, title=f"{about} distribution"
         )
         for position, (xs, ys) in enumerate(curves):
             plot.line(xs, np.minimum(ys, y.high), _tone(position))
@@ -218,64 +155,49 @@ def _distributions(run: _Run) -> Iterator[Figure]:
         )
 
 
-def _tokens(run: _Run) -> Figure | None:
+def _tokens(run: Run) -> Figure | None:
     flow = token_flow(run.view.records.requests, run.view.records.chunks)
     if not len(flow.at_s):
         return None
     rate = series.rate_over_time(flow.at_s, run.bins, flow.tokens)
-    plot = Plot(
-        Axis(0.0, run.end_s, show=_clock, label="s since start"),
-        linear_axis(rate, _amount, "tok/s"),
-        width=HALF,
-        title="output over time",
-    )
-    _shade(run, plot)
+    plot = run.half(linear_axis(rate, amount, "tok/s"), "output over time")
     edges = np.minimum(run.bins.edges, run.end_s)
     plot.area(np.repeat(edges, 2)[1:-1], np.repeat(rate, 2), "c0")
     plot.steps(edges, rate, "c0")
-    return Figure("Output throughput", f"tok/s by receive time, {_bin(run.bins)} each.", plot.svg(), size="half")
+    return Figure("Output throughput", f"tok/s by receive time, {width_of(run.bins)} each.", plot.svg(), size="half")
 
 
-def _shade(run: _Run, plot: Plot) -> None:
-    window = run.view.summary.window
-    plot.shade(0.0, min(window.start_s, run.end_s))
-    plot.shade(min(max(window.end_s, 0.0), run.end_s), run.end_s)
-
-
-def _rates(run: _Run) -> Figure:
+def _rates(run: Run) -> Figure:
     offered = series.rate_over_time(run.scheduled_s, run.bins)
     outcome = run.view.records.requests["outcome"]
     done = series.rate_over_time(run.end_of_s[outcome == Outcome.OK.value], run.bins)
-    y = linear_axis(np.concatenate([offered, done]), _amount, "req/s")
-    plot = Plot(
-        Axis(0.0, run.end_s, show=_clock, label="s since start"), y, width=HALF, title="request rates over time"
-    )
-    _shade(run, plot)
+    y = linear_axis(np.concatenate([offered, done]), amount, "req/s")
+    plot = run.half(y, "request rates over time")
     edges = np.minimum(run.bins.edges, run.end_s)
     plot.steps(edges, offered, "quiet")
     plot.steps(edges, done, "c1")
     return Figure(
         "Offered and finished",
-        f"req/s, {_bin(run.bins)} each. Finished below offered for long: the queue grows.",
+        f"req/s, {width_of(run.bins)} each. Finished below offered for long: the queue grows.",
         plot.svg(),
         (("stroke quiet", "scheduled"), ("stroke c1", "finished ok")),
         size="half",
     )
 
 
-def _in_flight(run: _Run) -> Figure | None:
+def _in_flight(run: Run) -> Figure | None:
     started = series.seconds(run.view.records.requests["started_ns"])
     if np.all(np.isnan(started)):
         return None
     at = np.linspace(0, run.end_s, 400)
     level = series.in_flight(started, run.end_of_s, at)
-    plot = run.plot(linear_axis(level, _amount, "requests"), "requests in flight over time", 170)
+    plot = run.plot(linear_axis(level, amount, "requests"), "requests in flight over time", 170)
     plot.area(at, level, "c3")
     plot.line(at, level, "c3")
     return Figure("Requests in flight", "Started and not yet ended.", plot.svg())
 
 
-def _send_lag(run: _Run) -> Figure | None:
+def _send_lag(run: Run) -> Figure | None:
     lag = run.column("send_lag_s")
     if not np.any(lag > 0):
         return None
@@ -284,20 +206,20 @@ def _send_lag(run: _Run) -> Figure | None:
     warning, past = _lag_steps(run.view)
     worst = float(np.nanmax(np.concatenate(curves)))
     near = [step * tightest for step in (warning, past) if step * tightest < 30 * worst]
-    plot = run.plot(log_axis(np.concatenate(curves), _time, "send lag", *near), "send lag over time", 200)
+    plot = run.plot(log_axis(np.concatenate(curves), time_tick, "send lag", *near), "send lag over time", 200)
     for curve, tone in zip(curves, ("c2", "c2 high", "quiet"), strict=True):
         plot.line(run.bins.centres, curve, tone)
     for step, name in ((warning, "warning"), (past, "invalid")):
         if step * tightest in near:
             plot.rule(
                 step * tightest,
-                f"{name} at p99 {_time(step * tightest)}",
+                f"{name} at p99 {time_tick(step * tightest)}",
                 tone="limit" if name == "invalid" else "soft",
             )
     return Figure(
         "Send lag",
-        f"How late the client began to send, over every send: p99 from {_time(warning * tightest)} on is a "
-        f"warning, from {_time(past * tightest)} the client was too slow.",
+        f"How late the client began to send, over every send: p99 from {time_tick(warning * tightest)} on is a "
+        f"warning, from {time_tick(past * tightest)} the client was too slow.",
         plot.svg(),
         (("stroke c2", "p50"), ("stroke c2 high", "p99"), ("stroke quiet", "max")),
     )
@@ -311,7 +233,7 @@ def _lag_steps(view: RunView) -> tuple[float, float]:
     )
 
 
-def _errors(run: _Run) -> Figure | None:
+def _errors(run: Run) -> Figure | None:
     outcome = run.view.records.requests["outcome"]
     kinds, counts = np.unique(outcome[~np.isin(outcome, [str(o) for o in NOT_FAILED])], return_counts=True)
     if not len(kinds):
@@ -322,7 +244,7 @@ def _errors(run: _Run) -> Figure | None:
     for position, kind in enumerate(ordered):
         layers.append((f"e{min(position, 3)}", series.rate_over_time(at[outcome == kind], run.bins) * run.bins.width))
     total = np.sum([layer for _, layer in layers], axis=0)
-    plot = run.plot(linear_axis(total, _amount, "requests"), "failed requests over time", 170)
+    plot = run.plot(linear_axis(total, amount, "requests"), "failed requests over time", 170)
     plot.stack(np.minimum(run.bins.edges, run.end_s), layers)
     legend = tuple((f"box e{min(i, 3)}", words.clean(kind, 40)) for i, kind in enumerate(ordered))
-    return Figure("Failed requests", f"By the time they ended, {_bin(run.bins)} each.", plot.svg(), legend)
+    return Figure("Failed requests", f"By the time they ended, {width_of(run.bins)} each.", plot.svg(), legend)

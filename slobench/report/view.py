@@ -18,7 +18,7 @@ FILES = {
     "run.json": "settings, versions, findings, summary",
     "requests.parquet": "one row per planned request",
     "chunks.parquet": "one row per token event",
-    "telemetry.parquet": "the client's own samples",
+    "telemetry.parquet": "samples of client, server, GPUs and host",
     "plan.parquet": "what was to be offered",
     "server.log": "what the server wrote",
     "server-requests.csv": "what the simulated engine saw of each request",
