@@ -13,6 +13,8 @@ from slobench.errors import ConfigError
 
 LimitMetric = Literal["ttft", "ttfo", "tpot", "max_gap", "e2e"]
 
+CancelledAs = Literal["judged", "missed", "ignored"]
+
 METRICS: tuple[str, ...] = get_args(LimitMetric)
 _SHARES = {"attainment": ">=99%", "availability": ">=99.9%", "error_rate": "<0.1%"}  # objective -> an example
 _UNIT_S = {
@@ -28,6 +30,7 @@ NUMBER = r"[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]{1,3})?"
 _DURATION = re.compile(rf"({NUMBER})\s*(us|µs|ms|s|min|m)?")
 _CLAUSE = re.compile(r"([A-Za-z0-9_]+)\s*(?::\s*p([0-9.]+)\s*)?(<=|>=|<|>|=|≤|≥)\s*(.+)", re.DOTALL)
 _DEADLINE = re.compile(r"deadline\s*\((.*)\)", re.DOTALL)
+_CANCELLED = re.compile(r"cancelled\s*=\s*(\w+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +68,23 @@ class Objective:
     quantile: float | None = None
 
 
-Clause = Limit | Deadline | Objective
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """What a request counts as whose user disconnected before it ended.
+
+    missed: not good; judged: by the limits that were due by then; ignored: neither good nor bad.
+    """
+
+    counts: CancelledAs
+
+
+Clause = Limit | Deadline | Objective | Cancelled
 
 
 def quantity(clause: Clause) -> tuple[str, str, float | None]:
     """Return what a clause speaks of; two clauses of one class must not speak of the same."""
-    if isinstance(clause, Deadline):
-        return "deadline", "", None
+    if isinstance(clause, Deadline | Cancelled):
+        return type(clause).__name__.lower(), "", None
     metric = "error_rate" if clause.metric == "availability" else clause.metric  # each is 1 minus the other
     return type(clause).__name__, metric, clause.quantile if isinstance(clause, Objective) else None
 
@@ -80,6 +93,10 @@ def parse_clause(text: str) -> Clause:
     """Read one clause without its class; ConfigError where it cannot be read."""
     if match := _DEADLINE.fullmatch(text.strip()):
         return _deadline(text, [part.strip() for part in match[1].split(",")])
+    if match := _CANCELLED.fullmatch(text.strip()):
+        if match[1] not in get_args(CancelledAs):
+            raise unreadable(text, f"cancelled={match[1]} is none of {', '.join(get_args(CancelledAs))}")
+        return Cancelled(cast("CancelledAs", match[1]))
     match = _CLAUSE.fullmatch(text.strip())
     if match is None:
         raise unreadable(text)
@@ -162,7 +179,8 @@ def unreadable(text: str, reason: str = "") -> ConfigError:
     return ConfigError(
         f"cannot read SLO {clip(text)}{f': {reason}' if reason else ''}\n"
         "  expected  METRIC<LIMIT for each request, METRIC:pPERCENTILE<LIMIT, attainment>=SHARE, availability>=SHARE,\n"
-        "            error_rate<SHARE, e.g. ttft<500ms, tpot:p99<50ms, attainment>=99%, class=chat e2e<5s,\n"
+        "            error_rate<SHARE, cancelled=missed (or judged, ignored),\n"
+        "            e.g. ttft<500ms, tpot:p99<50ms, attainment>=99%, class=chat e2e<5s,\n"
         "            or the name of a preset: slobench config show --slo chat\n"
         f"  metrics   {', '.join(METRICS)}    units  us, ms, s, min"
     )
@@ -179,6 +197,8 @@ def format_limit(clause: Clause) -> str:
             return f"{metric}>={_percent(bound)}"
         case Objective("error_rate", bound):
             return f"error_rate<={_percent(bound)}"
+        case Cancelled(counts):
+            return f"cancelled={counts}"
         case Objective(metric, bound, quantile):
             return f"{metric}:p{_percent(quantile or 0.0).removesuffix('%')}<{_ms(bound)}"
 

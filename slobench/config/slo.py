@@ -10,6 +10,8 @@ from typing import TypeVar
 from slobench.config.clause import (
     METRICS,
     NUMBER,
+    Cancelled,
+    CancelledAs,
     Clause,
     Deadline,
     Limit,
@@ -25,6 +27,8 @@ from slobench.errors import ConfigError
 
 __all__ = [
     "METRICS",
+    "Cancelled",
+    "CancelledAs",
     "ClassSlo",
     "Clause",
     "Deadline",
@@ -54,9 +58,15 @@ class ClassSlo:
     limits: tuple[Limit, ...] = ()
     deadline: Deadline | None = None
     objectives: tuple[Objective, ...] = ()
+    cancelled: Cancelled | None = None
 
     @property
-    def clauses(self) -> tuple[Clause, ...]:
+    def counts_cancelled(self) -> CancelledAs:
+        """What a request counts as whose user disconnected."""
+        return self.cancelled.counts if self.cancelled else "judged"
+
+    @property
+    def clauses(self) -> tuple[Limit | Deadline | Objective, ...]:
         """Limits, deadline and objectives in one."""
         return (*self.limits, *((self.deadline,) if self.deadline else ()), *self.objectives)
 
@@ -78,11 +88,12 @@ class Slo:
             _merge(self.common.limits, own.limits),
             own.deadline or self.common.deadline,
             _merge(self.common.objectives, own.objectives),
+            own.cancelled or self.common.cancelled,
         )
 
     @property
-    def clauses(self) -> tuple[Clause, ...]:
-        """Every clause of every class."""
+    def clauses(self) -> tuple[Limit | Deadline | Objective, ...]:
+        """Every limit, deadline and objective of every class."""
         return tuple(clause for slo in (self.common, *(slo for _, slo in self.by_class)) for clause in slo.clauses)
 
 
@@ -130,7 +141,7 @@ def split_clauses(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _class_slo(clauses: Iterable[Clause]) -> ClassSlo:
-    limits, deadlines, objectives = [], [], []
+    limits, deadlines, objectives, cancelled = [], [], [], None
     for clause in clauses:
         match clause:
             case Limit():
@@ -139,7 +150,9 @@ def _class_slo(clauses: Iterable[Clause]) -> ClassSlo:
                 deadlines.append(clause)
             case Objective():
                 objectives.append(clause)
-    return ClassSlo(tuple(limits), deadlines[0] if deadlines else None, tuple(objectives))
+            case Cancelled():
+                cancelled = clause
+    return ClassSlo(tuple(limits), deadlines[0] if deadlines else None, tuple(objectives), cancelled)
 
 
 def parse_goodput(pairs: Sequence[str]) -> tuple[str, ...]:

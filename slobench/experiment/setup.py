@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ from slobench.generate.job import Deadlines, Job, Limits
 from slobench.generate.pool import default_workers
 from slobench.metrics.slo import has_limits
 from slobench.plan import Plan
+from slobench.plan_sharing import distinct, planned_sharing
 from slobench.records import counters as live
 from slobench.records import provenance
 from slobench.records.ceiling import load as load_ceiling
 from slobench.targets.base import RunningTarget
 from slobench.wire.endpoint import Endpoint
+from slobench.workload.prefix import BLOCK_TOKENS
 
 SCHEMA = 1
 _RESERVED_FDS = 64
@@ -77,7 +79,7 @@ def first_run_json(trial: Trial, plan: Plan, workers: int, secret: Collection[st
             "slo": list(workload.slo),
         },
         "seed": trial.seed,
-        "plan": {"digest": plan.digest, "rows": len(plan), "rate": _rate(plan)},
+        "plan": _plan(plan, workload),
         "nonce": secrets.token_hex(8),
         "settings": {"requested": provenance.redact(public(trial.target), secret), "observed": {}},
         "versions": provenance.versions(),
@@ -100,6 +102,17 @@ def first_run_json(trial: Trial, plan: Plan, workers: int, secret: Collection[st
             "end_ns": None,
             "notes": [*trial.notes, *plan.notes],
         },
+    }
+
+
+def _plan(plan: Plan, workload: Workload) -> dict[str, Any]:
+    shared = planned_sharing(plan, workload)
+    return {
+        "digest": plan.digest,
+        "rows": len(plan),
+        "rate": _rate(plan),
+        "distinct_prompts": distinct(plan, workload),
+        "sharing": None if shared is None else {"block_tokens": BLOCK_TOKENS, **asdict(shared)},
     }
 
 
@@ -174,6 +187,7 @@ def jobs_of(
     cap = min(cap, max(1, fd_limit - _RESERVED_FDS) * workers)
     prefixes: Mapping[str, int] = {name: spec.shared_prefix_tokens for name, spec in workload.classes.items()}
     classes = list(workload.classes.items())
+    cancelled = {name: slo.for_class(name).counts_cancelled for name in plan.class_names}
     spool, judged = trial.folder / "spool", judged_classes(slo, plan.class_names)
     return [
         Job(
@@ -191,6 +205,7 @@ def jobs_of(
             deadlines=deadlines_of(slo, judged),
             closed=isinstance(loop, ClosedLoop),
             think_ns=loop.think_time if isinstance(loop, ClosedLoop) else 0,
+            cancelled={name: how for name, how in cancelled.items() if how != "judged"},
             goes_on=tuple(name for name, each in classes if each.session and each.session.on_failure == "continue"),
             until_first_token=tuple(n for n, each in classes if each.patience and each.patience.until == "first-token"),
             max_in_flight=cap if isinstance(loop, ClosedLoop) else cap // workers + (worker < cap % workers),

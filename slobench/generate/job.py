@@ -40,6 +40,7 @@ class Job:
     deadlines: Deadlines = field(default_factory=dict)
     grows: bool = False  # the plan is only the beginning: more comes by "extend", and only "stop" ends the offer
     shares: tuple[Share, ...] = ()  # what is counted of each probe of a plan that grows
+    cancelled: Mapping[str, str] = field(default_factory=dict)  # class -> config.slo.CancelledAs, where not "judged"
     goes_on: tuple[str, ...] = ()  # classes whose sessions go on after a failure
     until_first_token: tuple[str, ...] = ()  # classes whose users wait for the first token only
     endpoints: tuple[Endpoint, ...] = ()  # by class code; empty: every class goes to `endpoint`

@@ -11,7 +11,7 @@ from slobench.generate.bodies import Bodies
 from slobench.generate.exchange import Exchange, Transport
 from slobench.generate.job import Job
 from slobench.generate.tally import Shares, Tally
-from slobench.generate.verdict import Events, Rule, Seen, judge, rules_of
+from slobench.generate.verdict import Events, Rule, Seen, counted, judge, rules_of
 from slobench.names import OUTCOMES, Outcome
 from slobench.plan import Plan
 from slobench.records.counters import Hist, Slot, WorkerCounters
@@ -43,7 +43,7 @@ class Sender:
         self.bodies = Bodies(plan, job, clock)
         self.in_flight: dict[int, tuple[Exchange, Due]] = {}
         self.after_end: Callable[[Exchange], None] = lambda _exchange: None
-        self.shares = Shares(job.shares, plan.class_names)
+        self.shares = Shares(job.shares, plan.class_names, job.cancelled)
         self.transport: Transport
         self._job = job
         self._endpoints = job.endpoints_of(len(plan.class_names))
@@ -53,6 +53,7 @@ class Sender:
         values = {value for endpoint in (job.endpoint, *self._endpoints) for value in endpoint.headers.values()}
         self._secrets = sorted((value for value in values if len(value) >= 4), key=len, reverse=True)
         self._secrets += [word for value in self._secrets for word in value.split() if len(word) >= 8]
+        self._cancelled = [job.cancelled.get(name, "judged") for name in plan.class_names]
         self._rules = rules_of(plan.class_names, job.limits, job.deadlines)
         self._needs_events = [
             (rule is not None and rule.needs_events) or self.shares.needs_events(code)
@@ -178,7 +179,9 @@ class Sender:
             counters.set(Slot.LAST_ERROR_CODE, _OUTCOME_CODE[outcome])
         seen = Seen(exchange, outcome, due.input_tokens, due.output_tokens, due.events)
         rule: Rule | None = self._rules[due.class_code]
-        good = None if rule is None else judge(rule, seen)
+        good = None
+        if rule is not None:
+            good = counted(outcome, self._cancelled[due.class_code], good=judge(rule, seen))
         if good is not None:
             counters.add(Slot.JUDGED)
             counters.add(Slot.GOOD, int(good))

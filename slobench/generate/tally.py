@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from slobench.generate.verdict import Rule, Seen, judge, value_s
+from slobench.generate.verdict import Rule, Seen, counted, judge, value_s
 from slobench.names import NULL, Outcome
 from slobench.records.probe_counts import BATCHES, MEANS, ProbeBlock
 
@@ -38,7 +38,11 @@ class Share:
 class Shares:
     """The shares of a stream, sorted by the class that they are asked of."""
 
-    def __init__(self, shares: Sequence[Share], class_names: Sequence[str]) -> None:
+    def __init__(
+        self, shares: Sequence[Share], class_names: Sequence[str], cancelled: Mapping[str, str] | None = None
+    ) -> None:
+        """cancelled: what requests of a class count as whose users disconnected, where not by the limits due."""
+        self._cancelled = [(cancelled or {}).get(name, "judged") for name in class_names]
         self._by_class = [
             [(at, share) for at, share in enumerate(shares) if name in share.classes] for name in class_names
         ]
@@ -62,6 +66,7 @@ class Shares:
                     good = judge(Rule(), seen)
                 case _:
                     good = judge(share.rule, seen)
+            good = counted(seen.outcome, self._cancelled[class_code], good=good)
             if good is not None:
                 found.append((at, good))
         return found

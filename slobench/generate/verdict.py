@@ -95,6 +95,13 @@ def judge(rule: Rule, seen: Seen) -> bool | None:
     return None if seen.outcome is Outcome.UNSENT else False
 
 
+def counted(outcome: Outcome, cancelled: str, *, good: bool | None) -> bool | None:
+    """A verdict, by what the SLO says of requests whose users disconnected (config.slo.CancelledAs)."""
+    if outcome is not Outcome.CANCELLED or cancelled == "judged":
+        return good
+    return False if cancelled == "missed" else None
+
+
 def _each(rule: Rule, seen: Seen) -> Iterator[bool | None]:
     ok = seen.outcome is Outcome.OK
     for metric, limit_s, per_token_s in rule.limits:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slobench.config.slo import ClassSlo, Deadline, Limit, Slo, format_limit
+from slobench.config.slo import CancelledAs, ClassSlo, Deadline, Limit, Slo, format_limit
 from slobench.metrics.columns import (
     ENDED_EARLY,
     FAILED,
@@ -31,7 +31,8 @@ class Judged:
     """One value per request; NaN = not judged.
 
     met: 1 good, 0 not. vacuous: a TPOT or gap limit was met by a reply that has none.
-    left_out: ended early by us before any limit was due. unjudgeable: succeeded, but a limit's quantity cannot exist.
+    left_out: ended early by us before any limit was due, or not to count. unjudgeable: succeeded, but a limit's
+    quantity cannot exist.
     margin: the largest value/limit (+inf for a failure): how close to missing, for the design effect.
     marginal: per clause of any class, what `met` would be with that clause alone.
     """
@@ -66,9 +67,10 @@ class _Case:
 def judge(requests: Columns, derived: Columns, chunks: Columns, slo: Slo) -> Judged:
     """Judge every request against the limits of its class.
 
-    Good = all limits met (compared with <=). Failures are not good; ones ended early by us are judged on the
-    limits already due; never-sent ones are outside. A class without limits is not judged where others have some,
-    unless an attainment is asked of it; else success is all that is asked.
+    Good = all limits met (compared with <=). Failures are not good; ones ended early by us are judged on the limits
+    already due (those whose users disconnected, where the SLO says nothing else); never-sent ones are outside. A class
+    without limits is not judged where others have some, unless an attainment is asked of it; else success is all that
+    is asked.
     """
     n = len(requests["index"])
     case = _Case(requests, derived, chunks, group_chunks(requests, chunks))
@@ -82,16 +84,18 @@ def judge(requests: Columns, derived: Columns, chunks: Columns, slo: Slo) -> Jud
         clauses = _clauses(case, asked)
         if not clauses and limited and not any(o.metric == "attainment" for o in asked.objectives):
             continue
-        joint = _joint(requests, [clause.met for clause in clauses.values()])
+        joint = _joint(requests, [clause.met for clause in clauses.values()], asked.counts_cancelled)
         met[mine] = joint[mine]
         for text, clause in clauses.items():
             column = marginal.setdefault(text, np.full(n, np.nan))
-            column[mine] = _joint(requests, [clause.met])[mine]
+            column[mine] = _joint(requests, [clause.met], asked.counts_cancelled)[mine]
             vacuous |= clause.vacuous & mine
             margin = np.where(mine, np.fmax(margin, clause.margin), margin)
         early = outcome_in(requests, ENDED_EARLY) & mine
         left_out |= early & np.isnan(joint)
         unjudgeable |= mine & is_ok(requests) & np.isnan(joint)
+        if asked.counts_cancelled == "missed":
+            margin = np.where(mine & outcome_in(requests, {Outcome.CANCELLED}), np.inf, margin)
     margin = np.where(outcome_in(requests, FAILED), np.inf, margin)
     return Judged(met, vacuous & ~unjudgeable, left_out, unjudgeable, margin, marginal)
 
@@ -101,8 +105,8 @@ def has_limits(slo: Slo) -> bool:
     return any(one.limits or one.deadline for one in (slo.common, *(one for _, one in slo.by_class)))
 
 
-def _joint(requests: Columns, each: Sequence[FloatArray]) -> FloatArray:
-    """All limits of a request together, by outcome."""
+def _joint(requests: Columns, each: Sequence[FloatArray], cancelled: CancelledAs) -> FloatArray:
+    """All limits of a request together, by outcome. cancelled: what one counts as whose user disconnected."""
     n = len(requests["index"])
     ok, early = is_ok(requests), outcome_in(requests, ENDED_EARLY)
     missed, unknown, due = np.zeros(n, bool), np.zeros(n, bool), np.zeros(n, bool)
@@ -113,7 +117,11 @@ def _joint(requests: Columns, each: Sequence[FloatArray]) -> FloatArray:
     of_ok = np.where(unknown, np.nan, np.where(missed, 0.0, 1.0))
     of_early = np.where(due, np.where(missed, 0.0, 1.0), np.nan)
     outside = requests["outcome"] == Outcome.UNSENT.value
-    return np.where(ok, of_ok, np.where(early, of_early, np.where(outside, np.nan, 0.0)))
+    found = np.where(ok, of_ok, np.where(early, of_early, np.where(outside, np.nan, 0.0)))
+    if cancelled == "judged":
+        return found
+    given_up = outcome_in(requests, {Outcome.CANCELLED})
+    return np.where(given_up, 0.0 if cancelled == "missed" else np.nan, found)
 
 
 def _clauses(case: _Case, asked: ClassSlo) -> dict[str, _Clause]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slobench.metrics.ask import Ask
-from slobench.metrics.columns import BoolArray, IntArray, seconds
+from slobench.metrics.columns import BoolArray, IntArray, follows, seconds
 from slobench.names import Outcome, Phase
 from slobench.records.schema import Columns
 from slobench.stats.quantiles import FloatArray, inverted_cdf
@@ -51,9 +51,10 @@ class Window:
 
 
 def choose(requests: Columns, e2e_s: FloatArray, ask: Ask) -> Window:
-    """Choose the window: after a warm-up of max(asked, 2 x p99 E2E), before the load ebbs away.
+    """Choose the window: after a warm-up of max(asked, 2 x p99 E2E, p99 age), before the load ebbs away.
 
-    A run by duration ends its window there; one by count, p99 E2E before its last arrival; a closed loop
+    The age of a request is the time since its session began: until then, sessions that will still send are missing.
+    A run by duration ends its window there; one by count, p99 E2E before its last arrival (of a session); a closed loop
     where its first user runs out. Where less than half would remain, the window is the whole run.
     The window of a probe that is a part of a stream was chosen with its plan.
     """
@@ -62,7 +63,7 @@ def choose(requests: Columns, e2e_s: FloatArray, ask: Ask) -> Window:
     p99 = inverted_cdf(done, 0.99) if len(done) else None
     if ask.window_s is not None:
         return Window(*ask.window_s, mean, p99, ask.window_s[0], whole_run=False)
-    warmup = max(ask.warmup_s, 2 * (p99 or 0.0))
+    warmup = max(ask.warmup_s, 2 * (p99 or 0.0), 0.0 if ask.closed else _age_s(requests))
     offered = _offered_until_s(requests, ask)
     by_count = ask.duration_s is None and not ask.closed
     end = offered - (p99 or 0.0) if by_count else offered
@@ -83,7 +84,8 @@ def _offered_until_s(requests: Columns, ask: Ask) -> float:
     """When the full load ended: planned duration, last arrival, the first user without turns, an early end."""
     at = seconds(requests, "scheduled_ns")
     unsent = np.asarray(requests["outcome"] == Outcome.UNSENT.value)
-    due = at[~unsent & ~np.isnan(at)]
+    by_count = ask.duration_s is None and not ask.closed
+    due = at[~unsent & ~np.isnan(at) & ~(follows(requests) & by_count)]  # no session begins after it: the load ebbs
     last = float(due.max()) if len(due) else 0.0
     if ask.closed:
         ran_out = _first_user_out_s(requests)
@@ -95,6 +97,19 @@ def _offered_until_s(requests: Columns, ask: Ask) -> float:
         return last
     ended_early = ask.interrupted or bool(np.any(at[unsent] < ask.duration_s))  # a killed run says no more than this
     return min(ask.duration_s, last) if ended_early else ask.duration_s
+
+
+def _age_s(requests: Columns) -> float:
+    """Time since the beginning of their session that 99 % of requests do not exceed; 0 where none follows another."""
+    followed = follows(requests)
+    if not followed.any():
+        return 0.0
+    at = seconds(requests, "scheduled_ns")
+    known = ~np.isnan(at)
+    _, of = np.unique(np.asarray(requests["session"])[known], return_inverse=True)
+    began = np.full(int(of.max(initial=-1)) + 1, np.inf)
+    np.minimum.at(began, of, at[known])
+    return inverted_cdf(np.where(followed[known], at[known] - began[of], 0.0), 0.99)
 
 
 def _first_user_out_s(requests: Columns) -> float | None:
@@ -112,8 +127,12 @@ def _first_user_out_s(requests: Columns) -> float | None:
 def _whole_end_s(requests: Columns, offered: float, p99: float | None, *, by_count: bool) -> float:
     """End of a window that is the whole run: after the last arrival, or the last reply of a burst.
 
-    Arrivals within one reply's time are a burst: a rate over their span would say nothing.
+    Arrivals within one reply's time are a burst: a rate over their span would say nothing. Where sessions are counted,
+    it reaches to their last request.
     """
+    followed = follows(requests)
+    if by_count and followed.any():
+        offered = max(offered, float(np.nanmax(seconds(requests, "scheduled_ns"))))
     if by_count and offered <= (p99 or 0.0):
         end = seconds(requests, "end_ns")
         offered = max(offered, float(np.nanmax(end)) if np.isfinite(end).any() else 0.0)

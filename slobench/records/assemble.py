@@ -64,7 +64,8 @@ class _Rows:
 
 def _planned(plan_table: pa.Table, workers: int) -> dict[str, NDArray[Any]]:
     """Rows as the plan has them, everything else never seen."""
-    table = plan_table.select(PLAN.names)
+    waits = [name for name in ("after",) if name in plan_table.column_names]
+    table = plan_table.select([*PLAN.names, *waits])
     table = table.combine_chunks().sort_by("index") if table.num_rows else table
     column = {name: table.column(name).combine_chunks() for name in table.column_names}
     n = table.num_rows
@@ -83,6 +84,7 @@ def _planned(plan_table: pa.Table, workers: int) -> dict[str, NDArray[Any]]:
         "outcome": np.full(n, Outcome.UNSENT, dtype=np.array(OUTCOMES).dtype),
         "connection_new": np.full(n, np.nan),
         "scheduled_ns": floats(column["scheduled_ns"]),
+        "follows": np.zeros(n) if not waits else (integers(column["after"]) != 0).astype(np.float64),
     }
     for name, kind in SPOOL_REQUESTS.items():
         if name not in rows:

@@ -83,6 +83,7 @@ REQUESTS = pa.schema(
         ("reconnects", pa.int32()),
         ("receive_lag_max_ns", pa.int64()),
         ("first_token_error_ns", pa.int64()),
+        ("follows", pa.bool_()),
         *((name, pa.float64()) for name in DERIVED),
         ("slo_met", pa.bool_()),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from slobench.names import Outcome
 from slobench.report import words
+from slobench.report.sessions import not_sent
 from slobench.report.tables import Cell, Table
 from slobench.report.view import RunView
 
@@ -49,9 +50,17 @@ def outcome_counts(view: RunView) -> tuple[tuple[str, int], ...]:
 
 def outcome_words(view: RunView, separator: str) -> str:
     """`ok 1,617 · unsent 760 (spare, for a longer drain)`: all outcomes on one line."""
-    how = view.run.get("run") or {}
-    spare = how.get("by") == "duration" and how.get("stop") == "complete"
     return separator.join(
-        f"{outcome} {words.count(n)}" + (" (spare, for a longer drain)" if spare and outcome == Outcome.UNSENT else "")
+        f"{outcome} {words.count(n)}" + (_why_unsent(view, n) if outcome == Outcome.UNSENT else "")
         for outcome, n in outcome_counts(view)
     )
+
+
+def _why_unsent(view: RunView, n: int) -> str:
+    how = view.run.get("run") or {}
+    broken = not_sent(view)
+    whole = how.get("by") == "duration" and how.get("stop") == "complete"
+    parts = [f"{words.count(broken)} of sessions broken off"] if broken else []
+    if whole and n > broken:
+        parts.append("spare, for a longer drain" if not broken else f"{words.count(n - broken)} spare")
+    return f" ({', '.join(parts)})" if parts else ""

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from slobench.config.slo import (
     METRICS,
+    Cancelled,
     ClassSlo,
     Clause,
     Deadline,
@@ -29,6 +30,7 @@ CLAUSES = st.one_of(
     st.builds(Objective, st.sampled_from(METRICS), SECONDS, st.floats(1e-6, 1, exclude_max=True)),
     st.builds(Objective, st.sampled_from(["attainment", "availability"]), SHARES),
     st.builds(Objective, st.just("error_rate"), st.just(0.0) | SHARES),
+    st.builds(Cancelled, st.sampled_from(["judged", "missed", "ignored"])),
 )
 
 
@@ -51,6 +53,8 @@ CLAUSES = st.one_of(
         ("availability≥0.5", Objective("availability", 0.5)),
         ("error_rate<0.1%", Objective("error_rate", 0.001)),
         ("error_rate<=0%", Objective("error_rate", 0.0)),
+        ("cancelled=missed", Cancelled("missed")),
+        ("cancelled = ignored", Cancelled("ignored")),
         ("deadline(500ms, 50ms)", Deadline(0.5, 0.05, 0.9)),
         ("deadline(500ms,50ms,share=95%)", Deadline(0.5, 0.05, 0.95)),
     ],
@@ -128,6 +132,18 @@ def test_the_tightest_limits_are_over_all_classes_and_kinds_of_clause() -> None:
     assert (tightest_ttft_s(slo), tightest_gap_s(slo), e2e_limit_s(slo)) == (0.4, 0.04, None)
     slo = parse_slo(["attainment>=99%"])
     assert (tightest_ttft_s(slo), tightest_gap_s(slo), e2e_limit_s(slo)) == (None, None, None)
+
+
+def test_what_cancelled_requests_count_as_is_said_once_for_a_class() -> None:
+    """By default they are judged; a class's own word replaces the common one; another word, or two, are refused."""
+    assert parse_slo(["ttft<1s"]).for_class("a").counts_cancelled == "judged"
+    both = parse_slo(["cancelled=missed", "class=a cancelled=ignored"])
+    assert [both.for_class(name).counts_cancelled for name in "ab"] == ["ignored", "missed"]
+    assert both.clauses == ()
+    with pytest.raises(ConfigError, match="cancelled=good is none of judged, missed, ignored"):
+        parse_slo(["cancelled=good"])
+    with pytest.raises(ConfigError, match="two things of one quantity"):
+        parse_slo(["cancelled=missed, cancelled=judged"])
 
 
 def test_goodput_pairs_are_milliseconds() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from slobench.config.slo import Slo, parse_slo
 from slobench.experiment.setup import deadlines_of, judged_classes, limits_of
 from slobench.generate.exchange import Exchange
-from slobench.generate.verdict import Events, Rule, Seen, judge, rules_of
+from slobench.generate.verdict import Events, Rule, Seen, counted, judge, rules_of
 from slobench.metrics.latency import derive
 from slobench.metrics.slo import judge as report_judge
 from slobench.names import CHANNELS, NULL, Channel, Outcome
@@ -128,6 +128,9 @@ LIMITS = [
     "attainment>=90%",
     "class=batch e2e<200ms",
     "class=chat max_gap<7ms",
+    "cancelled=missed",
+    "class=chat cancelled=ignored",
+    "class=batch cancelled=judged",
 ]
 events = st.lists(
     st.tuples(st.integers(0, 12), st.none() | st.integers(1, 3), st.sampled_from([*range(len(CHANNELS))])), max_size=9
@@ -156,7 +159,9 @@ def test_live_verdicts_are_the_reports(them: list[Request], clauses: set[str], t
     rules = dict(zip(CLASSES, rules_of(CLASSES, limits_of(slo, judged), deadlines_of(slo, judged)), strict=True))
     seen = [each.seen(index) for index, each in enumerate(them)]
     live = [
-        None if (rule := rules[request.name]) is None else judge(rule, each)
+        None
+        if (rule := rules[request.name]) is None
+        else counted(request.outcome, slo.for_class(request.name).counts_cancelled, good=judge(rule, each))
         for request, each in zip(them, seen, strict=True)
     ]
     assert live == report(them, seen, slo)

@@ -94,6 +94,31 @@ def test_requests_that_we_ended_are_judged_on_limits_already_due(
     assert seen.left_out.tolist() == [bool(np.isnan(met))]
 
 
+@pytest.mark.parametrize(
+    ("clauses", "met"),
+    [
+        (("ttft<500ms",), [0.0, np.nan, 1.0, 1.0]),
+        (("ttft<500ms", "cancelled=missed"), [0.0, 0.0, 0.0, 1.0]),
+        (("ttft<500ms", "cancelled=ignored"), [np.nan, np.nan, np.nan, 1.0]),
+        (("ttft<500ms", "class=chat cancelled=missed", "cancelled=ignored"), [0.0, 0.0, 0.0, 1.0]),
+    ],
+)
+def test_an_slo_may_say_what_cancelled_requests_count_as(
+    make: Callable[..., Any], clauses: tuple[str, ...], met: list[float]
+) -> None:
+    """Given up after the limit, before it, after a token in time, and one that nobody gave up."""
+    run = make(np.arange(4.0))
+    run["outcome"][:3] = "cancelled"
+    for row, lived in ((0, 0.6), (1, 0.4)):
+        for name in ("first_token_ns", "first_output_ns", "last_token_ns"):
+            run[name][row] = np.nan
+        run["end_ns"][row] = (row + lived) * S
+    seen = judged(run, *clauses)
+    assert seen.met.tolist() == pytest.approx(met, nan_ok=True)
+    assert seen.marginal["ttft<500ms"].tolist() == pytest.approx(met, nan_ok=True)
+    assert seen.left_out.tolist() == np.isnan(met).tolist()
+
+
 def test_a_null_tpot_meets_its_limit_vacuously(one: Callable[..., Any]) -> None:
     """A one-token reply neither fails a TPOT or gap limit nor is left out; it is counted as vacuous."""
     run = one(output_tokens=1.0, chunks=1.0, last_token_ns=1.05 * S)

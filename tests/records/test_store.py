@@ -223,7 +223,7 @@ def test_parquet_files_have_the_documented_columns_and_real_nulls(tmp_path: Path
     assert unseen == set(REQUESTS.names) - {
         *("index", "class", "session", "turn", "worker", "scheduled_ns", "started_ns", "first_token_ns"),
         *("last_token_ns", "input_tokens_planned", "output_tokens_planned", "priority", "chunks", "outcome"),
-        "receive_lag_max_ns",
+        *("receive_lag_max_ns", "follows"),
     }
     chunk = pq.read_table(tmp_path / "chunks.parquet").to_pylist()[0]
     assert chunk == {
