@@ -152,7 +152,7 @@ def _fields_at(schema: Any, loc: tuple[int | str, ...]) -> set[str]:
     """Return the keys that the schema knows at a location of pydantic's."""
     for part in loc:
         schema = _step(schema, part)
-    return set().union(*(member.model_fields for member in _members(schema) if _is_model(member)))
+    return set().union(*(_keys(member) for member in _members(schema) if _is_model(member)))
 
 
 def _tags_at(schema: Any, loc: tuple[int | str, ...]) -> list[tuple[str, str]]:
@@ -168,13 +168,17 @@ def _step(schema: Any, part: int | str) -> Any:
     if len(members) > 1 and tagged:
         return tagged[0]
     for member in members:
-        if _is_model(member) and part in member.model_fields:
-            field = member.model_fields[str(part)]
-            return field.annotation
+        if _is_model(member) and part in _keys(member):
+            return _keys(member)[str(part)].annotation
         if get_origin(member) in {dict, tuple}:
             inner = [each for each in get_args(member) if each is not Ellipsis]
             return inner[-1] if inner else Any
     return Any
+
+
+def _keys(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Return a model's fields by the keys that a file has for them."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _members(schema: Any) -> list[Any]:

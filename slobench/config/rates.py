@@ -108,7 +108,7 @@ class Points(Model):
     """
 
     shape: Literal["points"] = "points"
-    points: Annotated[tuple[tuple[DurationNs, Level], ...], Field(min_length=1, max_length=MAX_POINTS)]
+    points: Annotated[tuple[tuple[DurationNs, Level], ...], Field(max_length=MAX_POINTS)] = ()
     """Pairs of time and requests/s, e.g. [[0s, 2], [10m, 8]]."""
     file: FileName | None = None
     """A CSV file of them; relative to the workload file, else to the working directory."""
@@ -122,6 +122,8 @@ class Points(Model):
 
     @model_validator(mode="after")
     def _in_order(self) -> Points:
+        if not self.points:
+            raise ValueError("neither points nor a file with some; expected at least one point")
         for (before, _), (after, _) in pairwise(self.points):
             if after < before:
                 raise ValueError(f"point at {after / 1e9:g}s after one at {before / 1e9:g}s; expected times in order")

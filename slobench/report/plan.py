@@ -8,11 +8,16 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import orjson
 
+from slobench.config.arrivals import Process, traits
 from slobench.config.workload import Workload
 from slobench.plan import Plan
+from slobench.stats.arrivals import counts, dispersion
 from slobench.units import format_s
-from slobench.workload.moments import cv_of_gaps
-from slobench.workload.variates import IntArray
+from slobench.workload.moments import cv_of_gaps, dispersion_of, expected_rate
+from slobench.workload.variates import FloatArray, IntArray
+
+_WIDTHS_S = (1.0, 10.0, 60.0)
+_FEW_WINDOWS = 20  # fewer counts say nothing of their dispersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +34,21 @@ class LengthFacts:
 
 @dataclass(frozen=True, slots=True)
 class ClassFacts:
-    """One class; rates in requests/s and cv of the gaps are None where the loop is closed or all come at once."""
+    """One class; what is said of arrivals is None or empty where the loop is closed or all come at once.
+
+    Arrivals are those of sessions where the class has sessions. Rates in 1/s; the asked one of a load that is meant to
+    change is its average over the plan. cv is that of the gaps. dispersion: variance over mean of counts in windows of
+    1, 10 and 60 s; asked only where the process has a formula, planned only where the plan has 20 windows.
+    """
 
     requests: int
+    process: str | None
     rate_asked: float | None
     rate_planned: float | None
     cv_asked: float | None
     cv_planned: float | None
+    dispersion_asked: dict[str, float]
+    dispersion_planned: dict[str, float]
     input_tokens: LengthFacts
     output_tokens: LengthFacts
     shared_prefix_tokens: int
@@ -59,8 +72,8 @@ class PlanFacts:
 
 def describe(plan: Plan, workload: Workload, seed: int) -> PlanFacts:
     """Measure a plan; classes of which no request falls into it are left out."""
-    scheduled = plan.scheduled_ns
-    late = 0 if scheduled is None or workload.duration is None else int((scheduled >= workload.duration).sum())
+    due = plan.due_ns
+    late = 0 if due is None or workload.duration is None else int((due >= workload.duration).sum())
     present = [code for code in range(len(plan.class_names)) if (plan.class_code == code).any()]
     return PlanFacts(
         workload=workload.name,
@@ -69,7 +82,7 @@ def describe(plan: Plan, workload: Workload, seed: int) -> PlanFacts:
         requests=len(plan),
         sessions=len(np.unique(plan.session)),
         after_duration=late,
-        span_s=None if scheduled is None else float(scheduled[-1]) / 1e9,
+        span_s=None if due is None else float(due[-1]) / 1e9,
         unique_prompts=len(np.unique(plan.prompt)),
         classes={plan.class_names[code]: _class_facts(plan, workload, code) for code in present},
     )
@@ -107,16 +120,20 @@ def _class_facts(plan: Plan, workload: Workload, code: int) -> ClassFacts:
     name = plan.class_names[code]
     spec = workload.classes[name]
     rows = plan.take(np.flatnonzero(plan.class_code == code))
-    rate_asked = getattr(spec.arrivals, "rate", None)
-    cv_asked = None if spec.arrivals is None else cv_of_gaps(spec.arrivals)
-    rate, cv = _gaps(rows.scheduled_ns)
+    due = None if rows.scheduled_ns is None else np.sort(rows.scheduled_ns[rows.turn == 0])
+    rate, cv = _gaps(due)
+    process = None if due is None or rate is None else spec.arrivals
+    cv_asked = math.nan if process is None else cv_of_gaps(process)
     shared = np.minimum(rows.input_tokens, spec.shared_prefix_tokens).sum() / rows.input_tokens.sum()
     return ClassFacts(
         requests=len(rows),
-        rate_asked=rate_asked,
+        process=None if spec.arrivals is None else _words(spec.arrivals),
+        rate_asked=None if process is None or due is None else expected_rate(process, float(due[-1]) / 1e9),
         rate_planned=rate,
-        cv_asked=None if cv_asked is None or math.isnan(cv_asked) else cv_asked,
+        cv_asked=None if math.isnan(cv_asked) else cv_asked,
         cv_planned=cv,
+        dispersion_asked={} if process is None else _asked_dispersion(process),
+        dispersion_planned={} if due is None or rate is None else _planned_dispersion(due / 1e9),
         input_tokens=_length_facts(rows.input_tokens),
         output_tokens=_length_facts(rows.output_tokens),
         shared_prefix_tokens=spec.shared_prefix_tokens,
@@ -130,6 +147,21 @@ def _gaps(scheduled: IntArray | None) -> tuple[float | None, float | None]:
         return None, None
     gaps_ns = np.diff(scheduled)
     return 1e9 / float(gaps_ns.mean()), float(gaps_ns.std() / gaps_ns.mean())
+
+
+def _words(process: Process) -> str:
+    said = ", ".join(f"{key} {value}" for key, value in traits(process).items())
+    return process.process + (f" ({said})" if said else "")
+
+
+def _asked_dispersion(process: Process) -> dict[str, float]:
+    found = {f"{width:g}s": dispersion_of(process, width) for width in _WIDTHS_S}
+    return {width: value for width, value in found.items() if value is not None}
+
+
+def _planned_dispersion(due_s: FloatArray) -> dict[str, float]:
+    found = {f"{width:g}s": counts(due_s, width, 0.0, float(due_s[-1])) for width in _WIDTHS_S}
+    return {width: dispersion(counted) for width, counted in found.items() if len(counted) >= _FEW_WINDOWS}
 
 
 def _length_facts(tokens: IntArray) -> LengthFacts:
@@ -151,10 +183,18 @@ def _lengths_text(each: LengthFacts) -> str:
 def _rate_lines(each: ClassFacts) -> list[str]:
     if each.rate_planned is None:
         return []
-    asked = "" if each.rate_asked is None else f" (asked {each.rate_asked:g})"
+    asked = "" if each.rate_asked is None else f" (asked {each.rate_asked:.4g})"
     cv = (
         ""
         if each.cv_planned is None or each.cv_asked is None
-        else f", gap cv {each.cv_planned:.3f} ({each.cv_asked:g})"
+        else f", gap cv {each.cv_planned:.3f} ({each.cv_asked:.4g})"
     )
-    return [f"  rate    {each.rate_planned:.4g}/s{asked}{cv}"]
+    lines = [f"  arrive  {each.process}"] if each.process else []
+    lines.append(f"  rate    {each.rate_planned:.4g}/s{asked}{cv}")
+    spread = [
+        f"{value:.3g}"
+        + (f" ({each.dispersion_asked[width]:.3g})" if width in each.dispersion_asked else "")
+        + f" in {width}"
+        for width, value in each.dispersion_planned.items()
+    ]
+    return lines + ([f"  counts  variance/mean {', '.join(spread)}"] if spread else [])

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from slobench.config.arrivals import Hawkes
-from slobench.workload.bounds import BLOCK, Bounds
+from slobench.workload.bounds import Bounds
 from slobench.workload.variates import IntArray, exp_of, exponentials, uniforms
+
+_BLOCK = 512  # candidates drawn at a time
 
 
 def hawkes_ns(process: Hawkes, bounds: Bounds, rng: np.random.Generator) -> IntArray:
@@ -35,7 +37,7 @@ def _blocks(process: Hawkes, rng: np.random.Generator) -> Iterator[np.ndarray[tu
     time, excited = 0.0, process.rate * process.branching
     while True:
         kept = []
-        for wait, chance in zip(exponentials(BLOCK, rng).tolist(), uniforms(BLOCK, rng).tolist(), strict=True):
+        for wait, chance in zip(exponentials(_BLOCK, rng).tolist(), uniforms(_BLOCK, rng).tolist(), strict=True):
             bound = base + excited
             passed = wait / bound
             time += passed
