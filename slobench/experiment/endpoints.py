@@ -22,14 +22,15 @@ def class_endpoints(workload: Workload, endpoint: Endpoint) -> tuple[Endpoint, .
 def _endpoint_of(spec: RequestClass, endpoint: Endpoint) -> Endpoint:
     own = {name.lower() for name in spec.headers}
     api = spec.api or endpoint.api
+    extra = {**endpoint.extra_body, **spec.extra_body}
     return replace(
         endpoint,
         api=api,
         model=spec.model or endpoint.model,
         headers={name: value for name, value in endpoint.headers.items() if name.lower() not in own} | spec.headers,
-        extra_body={**endpoint.extra_body, **spec.extra_body},
+        extra_body=extra,
         stream=endpoint.stream and api != "embeddings",
-        forces_length=endpoint.forces_length and api != "embeddings",
+        forces_length=endpoint.forces_length and api != "embeddings" and bool(extra.get("ignore_eos", True)),
         token_ids=endpoint.token_ids if api in TAKES_IDS else None,
     )
 

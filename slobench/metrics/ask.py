@@ -24,6 +24,7 @@ class Ask:
     arrivals: words for the statement, e.g. "poisson". timeout_s: the total timeout, in words of the report.
     ids_sent: prompts went out as token ids, so input tokens are known exactly.
     unique_prompts: no two prompts were planned to begin alike (no class has a shared prefix).
+    free: classes whose replies end where they would, also where forces_length.
     chats: classes whose prompts the server wraps into a template of its own; they are text, also where ids_sent.
     claim: a claim is judged by this run (a capacity's certificate, a stored baseline), not only reported.
     cores: that the generator may use, beside a target on this machine; None: not known.
@@ -55,6 +56,7 @@ class Ask:
     workers: int = 1
     workers_lost: int = 0
     unique_prompts: bool = True
+    free: frozenset[str] = frozenset()
     chats: frozenset[str] = frozenset()
     claim: bool = False
     cores: float | None = None

@@ -112,25 +112,25 @@ def tokens(case: Case) -> Iterator[Finding]:
     """V11: tokens that came out and went in, against the plan."""
     limits = case.ask.thresholds.v11_tokens
     ok = is_ok(case.requests)
-    out = _ratio(case, "output_tokens", case.main & ok)
+    forced = ~np.isin(case.requests["class"], list(case.ask.free)) & case.ask.forces_length
+    out = _ratio(case, "output_tokens", case.main & ok & forced)
     if out is not None:
-        seen = f"output tokens {percent(out)} of the plan's"
-        if case.ask.forces_length:
-            yield from V11.graded(
-                abs(out - 1),
-                limits,
-                seen=seen,
-                limit=_off,
-                text="the server did not make the replies that were asked for: it had other work than planned",
-                advice="see whether it caps `max_tokens` or ignores `ignore_eos`; --no-ignore-eos if it is meant to",
-            )
-        elif abs(out - 1) > limits.warning:
-            yield V11.warning(
-                seen,
-                _off(limits.warning),
-                "lengths were not forced: planned ones are upper limits, and the load is another than planned",
-                "use --ignore-eos where the server honours it; compare runs by tokens, not by requests",
-            )
+        yield from V11.graded(
+            abs(out - 1),
+            limits,
+            seen=f"output tokens {percent(out)} of the plan's",
+            limit=_off,
+            text="the server did not make the replies that were asked for: it had other work than planned",
+            advice="see whether it caps `max_tokens` or ignores `ignore_eos`; --no-ignore-eos if it is meant to",
+        )
+    out = _ratio(case, "output_tokens", case.main & ok & ~forced)
+    if out is not None and abs(out - 1) > limits.warning:
+        yield V11.warning(
+            f"output tokens {percent(out)} of the plan's",
+            _off(limits.warning),
+            "lengths were not forced: planned ones are upper limits, and the load is another than planned",
+            "use --ignore-eos where the server honours it; compare runs by tokens, not by requests",
+        )
     as_ids = ~np.isin(case.requests["class"], list(case.ask.chats)) & case.ask.ids_sent
     into = _ratio(case, "input_tokens", case.main & ok & as_ids)
     if into is not None:

@@ -140,6 +140,11 @@ def ask_of(run: Mapping[str, Any], workload: Workload, slo: Slo) -> Ask:
         workers=int(run.get("workers") or 1),
         workers_lost=len(_section(how, "workers_lost")),
         unique_prompts=_unique(run, workload),
+        free=frozenset(
+            name
+            for name, spec in workload.classes.items()
+            if not {**_section(talk, "extra_body"), **spec.extra_body}.get("ignore_eos", True)
+        ),
         chats=frozenset(
             name
             for name, spec in workload.classes.items()

@@ -266,10 +266,22 @@ def test_v17_hits_by_the_usage_of_replies(clean: Clean, hits: float, level: str 
 @pytest.mark.parametrize(("chat", "level"), [(True, None), (False, "invalid")])
 def test_v17_a_chat_template_is_no_hit(clean: Clean, chat: bool, level: str | None) -> None:  # noqa: FBT001
     """A template of 20 tokens around each prompt, of which the server has one block of 16 in its cache."""
-    run = clean(chat=chat, ids_sent=False)
+    run = clean(chats=frozenset({"chat"} if chat else ()), ids_sent=False)
     run["input_tokens"] = run["input_tokens"] + 20
     run["cached_tokens"] = np.full(len(run["index"]), 16.0)
     assert found(run).get("V17") == level
+
+
+def test_v17_a_template_is_that_of_the_chats_among_other_classes(clean: Clean) -> None:
+    """Half of the requests are a chat's, with a template; the other half's own blocks in the cache are hits."""
+    run = clean(chats=frozenset({"chat"}))
+    other = np.arange(len(run["index"])) % 2 == 1
+    run["class"] = np.where(other, "batch", "chat").astype(object)
+    run["input_tokens"] = run["input_tokens"] + np.where(other, 0, 20)
+    run["cached_tokens"] = np.where(other, 0.0, 16.0)
+    assert "V17" not in found(run)
+    run["cached_tokens"] = np.full(len(other), 16.0)
+    assert found(run)["V17"] == "invalid"
 
 
 def test_v17_share_of_nothing() -> None:

@@ -387,6 +387,14 @@ def test_v11_lengths_that_were_not_forced_only_warn(clean: Clean) -> None:
     assert found(run)["V11"] == "warning"
 
 
+def test_v11_a_class_of_free_length_is_no_broken_promise(clean: Clean) -> None:
+    """Half as many tokens in a class that may stop where it likes: a warning; where lengths are forced, invalid."""
+    for free, level in ((frozenset({"chat"}), "warning"), (frozenset({"batch"}), "invalid")):
+        run = clean(free=free)
+        run["output_tokens"] = run["output_tokens"] / 2
+        assert found(run)["V11"] == level
+
+
 @pytest.mark.parametrize(("extra", "level"), [(0.005, None), (0.03, "warning"), (0.1, "invalid")])
 def test_v11_input_tokens_where_ids_were_sent(clean: Clean, extra: float, level: str | None) -> None:
     """The server counted more prompt tokens than ids were sent."""
@@ -401,6 +409,16 @@ def test_v11_text_prompts_are_calibrated_in_warm_up(clean: Clean, drift: float, 
     run = clean(ids_sent=False, warmup_s=10.0)
     run["input_tokens"] = run["input_tokens"] * 1.3
     run["input_tokens"][300:] *= 1 + drift
+    assert found(run).get("V11") == level
+
+
+@pytest.mark.parametrize(("extra", "level"), [(0.0, None), (0.03, "warning")])
+def test_v11_counts_ids_and_text_of_several_classes_apart(clean: Clean, extra: float, level: str | None) -> None:
+    """A chat's text is 30 % longer than planned, which is no finding beside a class whose ids are counted exactly."""
+    run = clean(chats=frozenset({"chat"}), warmup_s=10.0)
+    other = np.arange(len(run["index"])) % 2 == 1
+    run["class"] = np.where(other, "batch", "chat").astype(object)
+    run["input_tokens"] = run["input_tokens"] * np.where(other, 1 + extra, 1.3)
     assert found(run).get("V11") == level
 
 

@@ -80,7 +80,43 @@ def test_extra_body_can_remove_a_field_and_place_the_length():
     assert made["100%d"] == 1
 
 
-@pytest.mark.parametrize("name", ["prompt", "messages", "priority", "stream"])
+def test_a_response_has_an_input_and_is_not_stored():
+    """Responses: the prompt as `input`, its own field for the length, usage unasked for, nothing kept by the server."""
+    assert body(b'"hi"', api="responses", forces_length=True, cache_salt=True, priority=2, return_token_ids=True) == {
+        "model": "m", "stream": True, "store": False, "input": "hi", "max_output_tokens": 7, "ignore_eos": True,
+        "cache_salt": NONCE, "priority": 2,
+    }  # fmt: skip
+    assert "store" not in body(b'"hi"', api="responses", extra_body={"store": None})
+
+
+def test_an_embedding_has_an_input_and_no_output():
+    """Embeddings: ids or text, and no field that speaks of output or of a stream."""
+    asked = {"api": "embeddings", "stream": False, "forces_length": True, "return_token_ids": True}
+    assert body(output_tokens=0, **asked) == {"model": "m", "input": [1, 2]}
+    assert body(b'"hi"', 0, 3, extra_body={"dimensions": 8}, **asked) == {
+        "model": "m", "input": "hi", "dimensions": 8, "priority": 3,
+    }  # fmt: skip
+
+
+TOOLS = [{"type": "function", "function": {"name": "find", "parameters": {"type": "object", "properties": {}}}}]
+PASSED = {
+    "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"enum": ["é", "\u2028"]}}},
+    "guided_json": {"type": "object", "required": ["q"]},
+    "structured_outputs": {"choice": ["yes", "no"]},
+    "tools": TOOLS,
+    "tool_choice": {"type": "function", "function": {"name": "find"}},
+}
+
+
+@pytest.mark.parametrize("api", ["completions", "chat", "responses"])
+def test_tools_and_structured_output_pass_through(api):
+    """What extra_body says of tools and formats is sent as it is, in the order of its keys."""
+    made = body(b'"hi"', api=api, extra_body=PASSED)
+    assert {name: made[name] for name in PASSED} == PASSED
+    assert list(made["guided_json"]) == ["type", "required"]
+
+
+@pytest.mark.parametrize("name", ["prompt", "messages", "input", "priority", "stream"])
 def test_extra_body_cannot_replace_what_the_workload_decides(name):
     """Prompt, messages, priority and stream are refused by name."""
     with pytest.raises(ConfigError, match=name):
@@ -102,19 +138,19 @@ JSON = st.recursive(
 
 @given(
     model=st.text(min_size=1),
-    api=st.sampled_from(["completions", "chat"]),
+    api=st.sampled_from(["completions", "chat", "responses", "embeddings"]),
     prompt=st.text() | st.lists(st.integers(0, 10**6)),
     n=st.integers(1, 10**7),
     priority=st.none() | st.integers(-(2**31), 2**31),
     extra=st.dictionaries(
-        st.text().filter(lambda key: key not in {"prompt", "messages", "priority", "stream"}), JSON, max_size=4
+        st.text().filter(lambda key: key not in {"prompt", "messages", "input", "priority", "stream"}), JSON, max_size=4
     ),
 )
 def test_a_body_is_json_whatever_it_holds(*, model, api, prompt, n, priority, extra):
     """Any model name, prompt and extra field gives JSON that reads back as given."""
     made = body(json.dumps(prompt).encode(), n, priority, model=model, api=api, extra_body=extra)
-    sent = made["messages"][0]["content"] if api == "chat" else made["prompt"]
-    assert sent == prompt
+    chat, field = api == "chat", "prompt" if api == "completions" else "input"
+    assert (made["messages"][0]["content"] if chat else made[field]) == prompt
     assert made.get("priority") == priority
     for name, value in extra.items():
         assert made.get(name) == (n if value == "{output_tokens}" else value)
@@ -125,6 +161,8 @@ def test_a_body_is_json_whatever_it_holds(*, model, api, prompt, n, priority, ex
     [
         ("http://h", "completions", "/v1/completions"),
         ("http://h/", "chat", "/v1/chat/completions"),
+        ("http://h", "responses", "/v1/responses"),
+        ("http://h/team", "embeddings", "/team/v1/embeddings"),
         ("https://h:1/team/a/", "chat", "/team/a/v1/chat/completions"),
     ],
 )

@@ -29,6 +29,8 @@ GOOD = Facts(
         ({"output_tokens": 3}, Outcome.TRUNCATED),
         ({"done": False}, Outcome.TRUNCATED),
         ({"finish_reason": ""}, Outcome.TRUNCATED),
+        ({"finish_reason": "", "reasoned": False}, Outcome.OK),
+        ({"finish_reason": "", "reasoned": False, "done": False}, Outcome.TRUNCATED),
         ({"output_tokens": None, "finish_reason": "stop"}, Outcome.TRUNCATED),
         ({"output_tokens": None}, Outcome.OK),
         ({"events": 0, "output_tokens": None}, Outcome.EMPTY),
@@ -63,6 +65,7 @@ FACTS = st.builds(
     events=st.integers(0, 5),
     due_tokens=st.none() | st.integers(1, 5),
     opening=st.binary(max_size=700),
+    reasoned=st.booleans(),
 )
 
 
@@ -74,7 +77,7 @@ def test_only_a_reply_that_is_all_there_is_ok(facts: Facts) -> None:
     assert len(text) <= 500
     if outcome is Outcome.OK:
         assert facts.done
-        assert facts.finish_reason
+        assert facts.finish_reason or not facts.reasoned
         assert not facts.error
         assert not facts.malformed
         assert facts.events or facts.output_tokens
