@@ -234,6 +234,7 @@ def build_plan(workload: Workload, seed: int) -> Plan:
     from slobench.config.workload import ClosedLoop
     from slobench.workload.class_content import with_content
     from slobench.workload.class_rows import closed_rows, open_rows
+    from slobench.workload.patience import with_patience
 
     closed = isinstance(workload.loop, ClosedLoop)
     rows, codes = (closed_rows if closed else open_rows)(workload, seed)
@@ -242,7 +243,7 @@ def build_plan(workload: Workload, seed: int) -> Plan:
             f"the plan of workload {workload.name!r} is empty: no arrival falls within its duration\n"
             f"  expected  a longer duration or a higher rate (now {workload.offered_rate():g}/s)"
         )
-    rows = with_content(rows, codes, workload, seed)
+    rows = with_patience(with_content(rows, codes, workload, seed), codes, workload, seed)
     prompt, priority = (np.empty(len(rows), dtype=np.int64) for _ in range(2))
     for code, (name, spec) in enumerate(workload.classes.items()):
         mine = np.flatnonzero(codes == code)

@@ -14,6 +14,7 @@ from slobench.plan import Plan
 from slobench.workload.arrivals import is_steady, offsets_ns
 from slobench.workload.class_content import with_content, with_known_prefixes
 from slobench.workload.lengths import draw, draw_stratified
+from slobench.workload.patience import with_patience
 from slobench.workload.prompts import prompt_refs
 from slobench.workload.rows import Rows
 from slobench.workload.variates import IntArray, child, raw, uniforms
@@ -60,7 +61,7 @@ def build_segment(  # each is one fact of the load
         columns[side] = np.concatenate([settling, counting])
     prompt, priority = _prompts(workload, index, codes, seed)
     rows = Rows.single(times, columns["input"], columns["output"])
-    rows = with_content(rows, codes, with_known_prefixes(workload), seed)
+    rows = with_patience(with_content(rows, codes, with_known_prefixes(workload), seed), codes, workload, seed)
     plan = Plan(
         index=index,
         scheduled_ns=times,
@@ -72,6 +73,7 @@ def build_segment(  # each is one fact of the load
         output_tokens=columns["output"],
         priority=priority,
         class_names=tuple(workload.classes),
+        patience_ns=rows.patience_ns,
         images=rows.images,
         contents=rows.contents,
     )

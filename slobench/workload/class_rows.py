@@ -7,18 +7,15 @@ from dataclasses import replace
 import numpy as np
 
 from slobench.config.arrivals import Burst, mean_rate
-from slobench.config.session import Patience
 from slobench.config.workload import MAX_REQUESTS, ClosedLoop, RequestClass, Workload
 from slobench.errors import ConfigError
-from slobench.names import NULL
 from slobench.workload.arrivals import offsets_ns
-from slobench.workload.durations import draw_ns
 from slobench.workload.lengths import draw_lengths
 from slobench.workload.recorded import recorded_rows
 from slobench.workload.rows import Rows, merged
 from slobench.workload.session_rows import session_rows
 from slobench.workload.sessions import classes_by_share, deal, turns_for
-from slobench.workload.variates import IntArray, child, uniforms
+from slobench.workload.variates import IntArray, child
 
 _PILOT = 1024  # requests whose output lengths stand for the rest where turns are counted
 
@@ -73,28 +70,17 @@ def _tail_ns(workload: Workload) -> int:
 def _class_rows(spec: RequestClass, name: str, seed: int, *, n: int | None, horizon_ns: int | None) -> Rows:
     """Rows of one class of an open loop: at least its first `n`, of sessions that begin before the horizon."""
     if spec.recorded is not None:
-        return _waited_for(recorded_rows(spec.recorded, name, seed, horizon_ns), spec.patience, name, seed)
+        return recorded_rows(spec.recorded, name, seed, horizon_ns)
     assert spec.arrivals is not None
     start_ns = offsets_ns(spec.arrivals, n=n, horizon_ns=horizon_ns, rng=child(seed, "arrivals", name))
     if spec.session is not None:
-        return _waited_for(session_rows(spec, spec.session, name, seed, start_ns, n), spec.patience, name, seed)
+        return session_rows(spec, spec.session, name, seed, start_ns, n)
     return _single(spec, name, seed, start_ns)
 
 
 def _single(spec: RequestClass, name: str, seed: int, start_ns: IntArray) -> Rows:
     """Rows of a class whose requests belong to no others."""
-    lengths = draw_lengths(*spec.lengths, len(start_ns), seed, name)
-    return _waited_for(Rows.single(start_ns, *lengths), spec.patience, name, seed)
-
-
-def _waited_for(rows: Rows, patience: Patience | None, name: str, seed: int) -> Rows:
-    """The rows, each with how long it is waited for."""
-    if patience is None:
-        return rows
-    wait_ns = draw_ns(patience.wait, len(rows), child(seed, "patience", name))
-    if patience.share < 1:
-        wait_ns[uniforms(len(rows), child(seed, "patient", name)) >= patience.share] = NULL
-    return replace(rows, patience_ns=wait_ns)
+    return Rows.single(start_ns, *draw_lengths(*spec.lengths, len(start_ns), seed, name))
 
 
 def _burst(workload: Workload, n: int, seed: int) -> tuple[Rows, IntArray]:
