@@ -20,7 +20,7 @@ from slobench.config.slo import Slo, e2e_limit_s
 from slobench.errors import TargetDiedError, WorkerError
 from slobench.experiment.events import Event, Progress
 from slobench.experiment.live_probed import Limits, probed_of, share_of
-from slobench.experiment.probes import Offered, moved, note_offered, store_probes
+from slobench.experiment.probes import Offered, empty_plan, moved, note_offered, store_probes
 from slobench.experiment.setup import (
     Trial,
     first_run_json,
@@ -30,12 +30,14 @@ from slobench.experiment.setup import (
     workers_for,
 )
 from slobench.experiment.stream import Counted, Probe, Probed, futile
+from slobench.experiment.telemetry import Watching, watch
 from slobench.experiment.trial import Interrupts
 from slobench.generate.pool import Pool, raise_fd_limit
-from slobench.plan import Plan, refuse_too_long
+from slobench.plan import refuse_too_long
 from slobench.records import counters as live
 from slobench.records import probe_counts
 from slobench.records.counters import Counters, Hist, Slot, Snapshot, quantile_s
+from slobench.records.provenance import redact
 from slobench.records.spool import FOLDER as SPOOL
 from slobench.records.store import write_run_json
 from slobench.segments import Start, build_segment
@@ -88,7 +90,7 @@ def open_stream(ask: StreamAsk) -> LiveStream:
         fd_limit = raise_fd_limit(0)
         pool = Pool(workers, spool)  # they import while the target starts
         stack.callback(pool.close)
-        plan = _empty_plan(tuple(trial.workload.classes))
+        plan = empty_plan(tuple(trial.workload.classes))
         plan.save(spool / "plan.arrow")
         secret = secrets_of(trial, headers)
         run = first_run_json(trial, plan, workers, secret)
@@ -99,21 +101,16 @@ def open_stream(ask: StreamAsk) -> LiveStream:
         shares = tuple(share_of(each) for each in ask.counted)
         jobs = jobs_of(trial, plan, ask.slo, running.endpoint, workers, fd_limit, run["nonce"])
         observe(run, running, secret)
+        watching = watch(trial.target, running, spool)
+        stack.callback(watching.sampler.end, reachable=False)
+        run["run"]["notes"] += watching.notes
         anchor = ClockAnchor.take()
         epoch_ns = pool.start([replace(job, grows=True, shares=shares) for job in jobs])
+        watching.sampler.go(epoch_ns)
         run["clock"] = {"monotonic_ns": anchor.monotonic_ns, "wall_ns": anchor.wall_ns, "start_ns": epoch_ns}
         write_run_json(spool, run)
         stack.pop_all()
-    return LiveStream(ask, pool, running, epoch_ns, run)
-
-
-def _empty_plan(class_names: tuple[str, ...]) -> Plan:
-    none = np.empty(0, dtype=np.int64)
-    columns = dict.fromkeys(
-        ("index", "scheduled_ns", "session", "prompt", "input_tokens", "output_tokens", "priority"), none
-    )
-    codes = none.astype(np.int32)
-    return Plan(class_code=codes, turn=codes, class_names=class_names, **columns)
+    return LiveStream(ask, pool, running, watching, run)
 
 
 class LiveStream:
@@ -123,11 +120,14 @@ class LiveStream:
     step and drain raise TargetDiedError and WorkerError; what was recorded until then is stored by `close`.
     """
 
-    def __init__(self, ask: StreamAsk, pool: Pool, running: RunningTarget, epoch_ns: int, run: dict[str, Any]) -> None:
+    def __init__(
+        self, ask: StreamAsk, pool: Pool, running: RunningTarget, watching: Watching, run: dict[str, Any]
+    ) -> None:
         self._ask = ask
         self._pool = pool
         self._running = running
-        self._epoch_ns = epoch_ns
+        self._watching = watching
+        self._epoch_ns: int = run["clock"]["start_ns"]
         self._run = run
         self._spool = ask.trial.folder / SPOOL
         self._counters = Counters.open(self._spool / live.FILE)
@@ -200,7 +200,9 @@ class LiveStream:
             failure = self._running.failure()
             self._pool.close()
             self._counters.close()
+            self._watching.sampler.end(reachable=failure is None)
             self._running.stop()
+        self._run["telemetry"] = redact(self._watching.told(), secrets_of(self._ask.trial, {}))
         ends = list(self._pool.ended.values())
         self._run["run"] |= {
             "target_died": failure is not None,

@@ -46,6 +46,12 @@ class Offered:
     curtailed: bool = False
 
 
+def empty_plan(class_names: tuple[str, ...]) -> Plan:
+    """The plan of a stream before its first probe."""
+    none, codes = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int32)
+    return Plan(none, none, codes, none, codes, none, none, none, none, class_names)
+
+
 def moved(plan: Plan, index: int, at_ns: int) -> Plan:
     """The same requests, that much later in a stream: each one is a session of its own."""
     assert plan.scheduled_ns is not None
@@ -129,7 +135,10 @@ def _only(records: Records, rows: np.ndarray[Any, Any]) -> Records:
 
 
 def _from_zero(records: Records, offered: Offered) -> Records:
-    """Count indices and times from the beginning of the segment; telemetry outside its requests' lives is left out."""
+    """Count indices and times from the beginning of the segment; telemetry outside its requests' lives is left out.
+
+    Of a histogram's buckets, which are written where they change, the last value before it is kept.
+    """
     requests: dict[str, Any] = dict(records.requests)
     for name in _TIMES:
         requests[name] = requests[name] - offered.at_ns
@@ -142,9 +151,18 @@ def _from_zero(records: Records, offered: Offered) -> Records:
     }
     t_ns = records.telemetry["t_ns"] - offered.at_ns
     last_ns = np.nanmax(requests["end_ns"], initial=0.0) if len(requests["end_ns"]) else 0.0
-    inside = (t_ns >= 0) & (t_ns <= last_ns)
-    telemetry: Columns = {name: column[inside] for name, column in {**records.telemetry, "t_ns": t_ns}.items()}
+    kept = np.flatnonzero((t_ns >= 0) & (t_ns <= last_ns))
+    kept = np.concatenate([_buckets_before(records.telemetry, t_ns), kept])
+    all_columns = {**records.telemetry, "t_ns": np.maximum(t_ns, 0)}
+    telemetry: Columns = {name: column[kept] for name, column in all_columns.items()}
     return Records(requests, chunks, telemetry)
+
+
+def _buckets_before(telemetry: Columns, t_ns: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The last row before time 0 of each bucket of each histogram."""
+    early = np.flatnonzero((t_ns < 0) & np.char.endswith(np.asarray(telemetry["name"], dtype=np.str_), "_bucket"))
+    last = {tuple(telemetry[name][row] for name in ("source", "name", "labels")): row for row in early.tolist()}
+    return np.array(sorted(last.values()), dtype=np.int64)
 
 
 def _run_json(stream: dict[str, Any], offered: Offered, plan: Plan, workload: Workload) -> dict[str, Any]:
