@@ -10,7 +10,21 @@ from hypothesis import strategies as st
 from scipy import special
 
 from slobench.errors import ConfigError
-from slobench.workload.variates import child, exp, exponentials, gammas, log, normal_quantile, raw, uniforms
+from slobench.workload.variates import (
+    child,
+    cosine,
+    exp,
+    exp_of,
+    exponentials,
+    gammas,
+    log,
+    log_gamma,
+    normal_quantile,
+    offshoot,
+    raw,
+    uniforms,
+    weibulls,
+)
 
 N = 50_000
 KS_AT_ONE_IN_1000 = 1.95  # Kolmogorov's limit: P(D √n > 1.95) = 0.001, and the seeds are fixed
@@ -99,6 +113,47 @@ def test_gammas_are_gamma_distributed(shape):
     """Gamma variates pass Kolmogorov-Smirnov below, at and above shape 1."""
     values = gammas(N, shape, child(8, "gamma"))
     assert ks_distance(values, lambda x: special.gammainc(shape, x)) < KS_AT_ONE_IN_1000
+
+
+@pytest.mark.parametrize("shape", [0.05, 0.4, 1.0, 6.0])
+def test_weibulls_are_weibull_distributed(shape):
+    """Weibull variates pass Kolmogorov-Smirnov on both sides of shape 1."""
+    values = weibulls(N, shape, child(9, "weibull"))
+    assert ks_distance(values, lambda x: -np.expm1(-(x**shape))) < KS_AT_ONE_IN_1000
+
+
+@given(st.floats(1e-3, 1e6))
+def test_log_gamma_agrees_with_scipy(x):
+    """Within 1e-13, or 1e-15 of it where it is large."""
+    assert log_gamma(np.array([x]))[0] == pytest.approx(special.gammaln(x), rel=2e-15, abs=1e-13)
+
+
+@given(st.floats(-1e6, 1e6))
+def test_cosine_is_that_of_an_angle_in_turns(x):
+    """Against libm on the part of a turn that is left, which is exact."""
+    assert cosine(np.array([x]))[0] == pytest.approx(math.cos(2 * math.pi * math.remainder(x, 1.0)), abs=1e-15)
+
+
+def test_cosine_is_exact_at_quarters():
+    """No rounding where a sinusoid is at its middle, top and bottom."""
+    assert cosine(np.array([0.0, 0.5, 1.0, -3.5])).tolist() == [1, -1, 1, -1]
+    assert np.abs(cosine(np.array([0.25, 0.75, -5.25]))).max() < 1e-15
+
+
+@given(st.floats(-800, 0))
+def test_exp_of_one_number_is_that_of_an_array(x):
+    """The same bits."""
+    assert exp_of(x) == exp(np.array([x]))[0]
+
+
+def test_an_offshoot_follows_from_its_parent_alone():
+    """The same whatever was drawn from the parent; another number, or another parent, gives another stream."""
+    parent = child(1, "arrivals", "a")
+    before = raw(8, offshoot(parent, 3)).tolist()
+    raw(100, parent)
+    assert raw(8, offshoot(parent, 3)).tolist() == before
+    others = [offshoot(parent, 4), offshoot(child(2, "arrivals", "a"), 3), child(1, "arrivals", "a")]
+    assert all(raw(8, rng).tolist() != before for rng in others)
 
 
 GOLDEN = "1dc972e807fa27ced607375a5db584c2e977de0bfcb3c1e72f1e25e1d5ca93d0"
