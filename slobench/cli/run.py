@@ -158,6 +158,7 @@ def load_both(
     workload: str | None, loads: RunFlags, target: str, talks: TalkFlags, sets: Sequence[str]
 ) -> tuple[Loaded[Workload], Loaded[AnyTarget]]:
     """The workload and the target that a command line means. Raises ConfigError, UsageError."""
+    from slobench.config.fit import fitted
     from slobench.config.flags import apply_flags, workload_from_flags
     from slobench.config.load import load_target, load_workload, route_sets
     from slobench.config.talk_flags import apply_talk_flags
@@ -167,7 +168,8 @@ def load_both(
         offered = workload_from_flags(loads, for_workload)
     else:
         offered = apply_flags(load_workload(workload, for_workload), loads)
-    return offered, apply_talk_flags(load_target(target, for_target), talks)
+    server = apply_talk_flags(load_target(target, for_target), talks)
+    return fitted(offered, server), server
 
 
 def perform(trial: Trial, *, quiet: bool) -> None:

@@ -201,7 +201,8 @@ def _overlaid(given: Given, flags: RunFlags, classes: Sequence[str]) -> Given:
             flag = f"--{key.replace('_', '-')}"
             lengths = parse_lengths(text, flag).model_dump()
             for name in classes:
-                given = put(given, ("classes", name, key), lengths, flag)
+                if key == "input_tokens" or given.data["classes"][name].get("api") != "embeddings":
+                    given = put(given, ("classes", name, key), lengths, flag)
     if flags.requests is not None and flags.duration is not None:
         raise UsageError("--requests and --duration both say how long\n  expected  one of them")
     extent: dict[str, Any] = {"requests": flags.requests, "duration": flags.duration}

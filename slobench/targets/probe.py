@@ -95,9 +95,11 @@ def _choose(talk: Talk, models: list[dict[str, Any]], *, complete: bool) -> str:
 def _try_token_ids(server: Server, talk: Talk, model: str) -> None:
     assert talk.token_ids is not None
     low, high = talk.token_ids
-    body = {**talk.extra_body, "model": model, "prompt": [low, high - 1], "max_tokens": 1}
+    embeds = talk.api == "embeddings"
+    path = "/v1/embeddings" if embeds else "/v1/completions"
+    least: dict[str, object] = {"input": [low, high - 1]} if embeds else {"prompt": [low, high - 1], "max_tokens": 1}
     try:
-        answer = server.post("/v1/completions", body)
+        answer = server.post(path, {**talk.extra_body, "model": model, **least})
     except (OSError, http.client.HTTPException) as error:
         raise not_reached(server.url, error) from None
     if answer.status in (400, 422):
@@ -108,6 +110,6 @@ def _try_token_ids(server: Server, talk: Talk, model: str) -> None:
         )
     if answer.status != 200:
         raise TargetStartError(
-            f"a first request of one token failed: HTTP {answer.status} from {server.url}/v1/completions\n"
+            f"a first request of one token failed: HTTP {answer.status} from {server.url}{path}\n"
             f"  it said  {answer.text()}"
         )
