@@ -18,18 +18,17 @@ from slobench.config.slo import Slo, parse_slo
 from slobench.config.workload import Workload
 from slobench.engine.virtual import Offer, Served, serve
 from slobench.plan import Plan, build_plan
+from slobench.plan_sharing import prompt_blocks
 
 
 def offer(workload: Workload, plan: Plan, times: float, block_tokens: int) -> Offer:
-    """The plan's requests, `times` as fast; only the blocks that a class shares can be found in a cache."""
-    shared = [spec.shared_prefix_tokens // block_tokens for spec in workload.classes.values()]
-    hashes = [tuple((code << 32) + block for block in range(count)) for code, count in enumerate(shared)]
+    """The plan's requests, `times` as fast; only the blocks that prompts share can be found in a cache."""
     return Offer(
         (plan.scheduled_ns / times).astype(np.int64),
         plan.input_tokens,
         plan.output_tokens,
         None,
-        [hashes[code] for code in plan.class_code.tolist()],
+        prompt_blocks(plan, workload, block_tokens),
     )
 
 

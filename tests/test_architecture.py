@@ -17,7 +17,7 @@ LEVELS = {
     **dict.fromkeys(("config", "stats", "wire", "records"), 1),
     "workload": 2,
     **dict.fromkeys(("plan", "metrics", "engine"), 3),
-    **dict.fromkeys(("segments", "generate", "targets", "telemetry"), 4),
+    **dict.fromkeys(("segments", "plan_sharing", "generate", "targets", "telemetry"), 4),
     "experiment": 5,
     "report": 6,
     "cli": 7,

@@ -14,7 +14,7 @@ from slobench.config.workload import ClosedLoop, Workload
 from slobench.experiment.events import Event
 from slobench.experiment.stream import BATCHES, Counted, Probe, Probed
 from slobench.experiment.virtual_judge import Judge, needs_tokens
-from slobench.experiment.virtual_stream import Sent, VirtualEngine, latencies, save_requests, virtual_progress
+from slobench.experiment.virtual_stream import Row, Sent, VirtualEngine, latencies, save_requests, virtual_progress
 from slobench.plan import Plan, build_plan
 from slobench.workload.class_content import with_known_prefixes
 
@@ -111,7 +111,7 @@ def _serve(engine: VirtualEngine, plans: Iterator[Plan], probe: Probe, think_ns:
     """Run the users until the n-th request that counts has ended; the first block's digest, the first such row."""
     plan = next(plans)
     digest = plan.digest
-    rows: Iterator[tuple[int, int, int, int]] = iter(())
+    rows: Iterator[Row] = iter(())
     due = [(0, user) for user in range(round(probe.rate))]
     low: int | None = None
     missing = probe.n
@@ -121,14 +121,13 @@ def _serve(engine: VirtualEngine, plans: Iterator[Plan], probe: Probe, think_ns:
             row = next(rows, None)
             if row is None:
                 engine.fits(plan)
-                columns = (plan.class_code, plan.input_tokens, plan.output_tokens, plan.priority)
-                rows = iter(list(zip(*(column.tolist() for column in columns), strict=True)))
+                rows = engine.rows(plan)
                 plan = next(plans)
                 row = next(rows)
             at_ns, _ = heapq.heappop(due)
             if low is None and at_ns >= probe.settle_s * 1e9:
                 low = len(sent.scheduled_ns)
-            engine.arrive(at_ns, *row)
+            engine.arrive(at_ns, row)
         ended = engine.step()
         if ended is None:
             engine.now_ns = due[0][0]

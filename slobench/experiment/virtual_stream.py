@@ -18,6 +18,7 @@ from slobench.experiment.events import Event, Progress
 from slobench.experiment.stream import BATCHES, Counted, Probe, Probed, futile
 from slobench.experiment.virtual_judge import Break, IntArray, Judge, Rows, StepClock, needs_tokens
 from slobench.plan import Plan
+from slobench.plan_sharing import prompt_blocks
 from slobench.segments import Segment, Start, build_segment
 
 _PARTS = 40  # of a probe, between which the caller has its turn
@@ -68,6 +69,16 @@ class _Pending:
     curtailed: bool = False
 
 
+class Row(NamedTuple):
+    """A request as the engine sees it; blocks: names of those at the start of its prompt that others may have too."""
+
+    class_code: int
+    input_tokens: int
+    output_tokens: int
+    priority: int
+    blocks: Sequence[int]
+
+
 class VirtualEngine:
     """An engine with a clock of its own that serves whatever is due by then, and notes when tokens came."""
 
@@ -79,12 +90,18 @@ class VirtualEngine:
         self.probe = -1  # whose requests arrive
         self._each_token = each_token
         self._open: dict[int, int] = {}
-        blocks = [each.shared_prefix_tokens // spec.block_tokens for each in workload.classes.values()]
-        # Only what a class shares can be found in a cache: every prompt is otherwise new.
-        self._hashes = [tuple((code << 32) + block for block in range(count)) for code, count in enumerate(blocks)]
+        self._spec, self._workload = spec, workload
 
-    def arrive(self, due_ns: int, class_code: int, input_tokens: int, output_tokens: int, priority: int) -> None:
+    def rows(self, plan: Plan) -> Iterator[Row]:
+        """Yield what the engine is told of each request of a plan."""
+        cached = self._spec.prefix_cache
+        blocks = prompt_blocks(plan, self._workload, self._spec.block_tokens) if cached else [()] * len(plan)
+        columns = (plan.class_code, plan.input_tokens, plan.output_tokens, plan.priority)
+        return map(Row, *(column.tolist() for column in columns), blocks)
+
+    def arrive(self, due_ns: int, asked: Row) -> None:
         """Take in a request that is due now."""
+        class_code, input_tokens, output_tokens, priority, blocks = asked
         sent = self.sent
         row = len(sent.scheduled_ns)
         sent.class_code.append(class_code)
@@ -96,7 +113,7 @@ class VirtualEngine:
         for column in (sent.first_ns, sent.last_ns, sent.first_step, sent.last_step):
             column.append(-1)
         # An embedding takes the step that reads its input, as the first token does.
-        self.core.add(Request(row, input_tokens, max(1, output_tokens), max(0, priority), self._hashes[class_code]))
+        self.core.add(Request(row, input_tokens, max(1, output_tokens), max(0, priority), blocks))
 
     def step(self) -> list[int] | None:
         """Run one step of the engine; the rows that ended with it, None where there was nothing to run."""
@@ -202,13 +219,11 @@ class VirtualStream:
         """Let rows arrive and time pass until the last of them has."""
         engine, plan = self._engine, segment.plan.take(slice(first, end))
         assert plan.scheduled_ns is not None
-        columns = (plan.scheduled_ns + began_ns, plan.class_code, plan.input_tokens, plan.output_tokens, plan.priority)
-        rows = zip(*(column.tolist() for column in columns), strict=True)
-        for row in rows:
-            while engine.now_ns < row[0]:
+        for due_ns, asked in zip((plan.scheduled_ns + began_ns).tolist(), engine.rows(plan), strict=True):
+            while engine.now_ns < due_ns:
                 if engine.step() is None:
-                    engine.now_ns = row[0]
-            engine.arrive(*row)
+                    engine.now_ns = due_ns
+            engine.arrive(due_ns, asked)
 
     def _ended(self, pending: _Pending) -> tuple[Rows, IntArray]:
         """Counted rows that have ended, and the batch of each."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+
+from slobench.workload.variates import IntArray
 
 # Most tokenizers make one token of each of these with the space before it; none needs an escape in JSON.
 WORDS = tuple(
@@ -98,15 +101,29 @@ class Alphabet:
 
 
 class Filler:
-    """Rendered pieces, of which any run can be taken without looking at them."""
+    """Rendered pieces, of which any run can be taken without looking at them.
 
-    def __init__(self, pieces: list[bytes], separator: bytes) -> None:
-        self.size = len(pieces)
+    text: the pieces, with the separator after each. ends: where each ends with its separator.
+    """
+
+    def __init__(self, text: bytes, separator: bytes, ends: IntArray) -> None:
+        self.size = len(ends)
         self._separator = separator
-        self._text = memoryview(separator.join(pieces) + separator)
-        starts = np.zeros(len(pieces) + 1, dtype=np.int64)
-        np.cumsum([len(piece) + len(separator) for piece in pieces], out=starts[1:])
-        self._starts = starts.tolist()
+        self._text = memoryview(text)
+        # Unboxed: a corpus has millions of words.
+        self._starts = array("q", np.concatenate([np.zeros(1, np.int64), ends]).astype(np.int64).tobytes())
+
+    @classmethod
+    def of_pieces(cls, pieces: list[bytes], separator: bytes) -> Filler:
+        """Join pieces."""
+        ends = np.cumsum([len(piece) + len(separator) for piece in pieces])
+        return cls(separator.join(pieces) + separator, separator, ends)
+
+    @classmethod
+    def of_text(cls, text: bytes, separator: bytes) -> Filler:
+        """Split a text at a separator of one byte."""
+        text += separator
+        return cls(text, separator, np.flatnonzero(np.frombuffer(text, np.uint8) == separator[0]) + 1)
 
     def slices(self, start: int, n: int) -> list[bytes | memoryview]:
         """Return views of n pieces from `start` on, round and round; the last separator is a part of its own."""

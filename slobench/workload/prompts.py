@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from slobench.errors import ConfigError
+from slobench.workload.corpus import words_of
 from slobench.workload.mixing import mixed, mixed_array
 from slobench.workload.pieces import Alphabet, Filler
 from slobench.workload.variates import IntArray, child, raw
@@ -32,6 +33,8 @@ class PromptMaker:
 
     Parts of a prompt that others have too (workload.content) are the beginnings of streams: the stream of a key is the
     key in digits, as the nonce and the seed permute it, then the nonce, then filler from a place that the key decides.
+
+    Classes may have their filler from a text: its words in their order, round and round.
     """
 
     def __init__(
@@ -42,7 +45,12 @@ class PromptMaker:
         token_ids: tuple[int, int] | None,
         class_names: Sequence[str],
         shared_prefix_tokens: Mapping[str, int],
+        texts: Mapping[str, str] | None = None,
     ) -> None:
+        """Prepare the prompts; texts: class -> text file whose words fill its prompts where they are text.
+
+        Raises ConfigError for a text file that cannot be used.
+        """
         if len(nonce) != 16 or not set(nonce) <= set("0123456789abcdef"):
             raise ConfigError(f"cannot use nonce {nonce!r}\n  expected  16 hexadecimal digits")
         rng = child(seed, "prompts")
@@ -56,7 +64,10 @@ class PromptMaker:
         self._stream_key = mixed(number + 3)
         self._stream_nonce = alphabet.written(mixed(number + 4), self._digits)
         pieces = alphabet.render((raw(_PERIOD, rng) % np.uint64(alphabet.base)).tolist())
-        self._filler = Filler(pieces, alphabet.separator)
+        filler = Filler.of_pieces(pieces, alphabet.separator)
+        used = {name: path for name, path in (texts or {}).items() if token_ids is None and name in class_names}
+        corpora = {path: words_of(path) for path in sorted(set(used.values()))}
+        self._fillers = [corpora[used[name]] if name in used else filler for name in class_names]
         self._head = lru_cache(maxsize=_HEADS)(self._head_of)
         self._keys = [_prompt_key(seed, name, shared_prefix_tokens.get(name, 0)) for name in class_names]
         self._prefixes = [
@@ -75,22 +86,27 @@ class PromptMaker:
             shared = min(prefix.size, max(0, n_tokens - self._digits))
             made += prefix.slices(0, shared)
             left -= shared
-        left -= self._add_streams(made, parts, left)
+        filler = self._fillers[class_code]
+        left -= self._add_streams(made, parts, left, filler)
         if left:
-            self._add_unique(made, index, mixed(index + self._keys[class_code]), left)
+            self._add_unique(made, index, mixed(index + self._keys[class_code]), left, filler)
         made[-1] = self._alphabet.close  # in the place of the last separator
         return b"".join(made)
 
-    def _add_unique(self, made: list[bytes | memoryview], index: int, place: int, n: int) -> None:
+    def _add_unique(  # private, and each is one fact
+        self, made: list[bytes | memoryview], index: int, place: int, n: int, filler: Filler
+    ) -> None:
         """Append n pieces, each followed by a separator as a part of its own at the end."""
         k = min(n, self._digits)
         number = (index * _STRIDE + self._shift) % self._moduli[k]
         pieces = self._alphabet.written(number, k) + self._nonce[: min(n - k, self._digits)]
         made += (self._alphabet.separator.join(pieces), self._alphabet.separator)
         if n > len(pieces):
-            made += self._filler.slices(place % _PERIOD, n - len(pieces))
+            made += filler.slices(place % filler.size, n - len(pieces))
 
-    def _add_streams(self, made: list[bytes | memoryview], parts: Iterable[tuple[int, int]], most: int) -> int:
+    def _add_streams(
+        self, made: list[bytes | memoryview], parts: Iterable[tuple[int, int]], most: int, filler: Filler
+    ) -> int:
         """Append the beginnings of streams, in all `most` pieces at most, as `_add_unique` does; return how many."""
         separator, salt, left = self._alphabet.separator, 2 * self._digits, most
         for key, tokens in parts:
@@ -98,7 +114,7 @@ class PromptMaker:
             if n > salt:
                 head, place = self._head(key, salt)
                 made += (head, separator)
-                made += self._filler.slices(place, n - salt)
+                made += filler.slices(place % filler.size, n - salt)
             elif n:
                 made += (self._head(key, n)[0], separator)
             left -= n
@@ -108,15 +124,15 @@ class PromptMaker:
         """Return the first n pieces of a stream, at most as many as its salt has, and the place of its filler."""
         number = mixed(key ^ self._stream_key)
         pieces = self._alphabet.written(number, min(n, self._digits)) + self._stream_nonce
-        return self._alphabet.separator.join(pieces[:n]), mixed(number + 1) % _PERIOD
+        return self._alphabet.separator.join(pieces[:n]), mixed(number + 1)
 
     def _prefix(self, code: int, n: int) -> Filler | None:
         if n == 0:
             return None
         made: list[bytes | memoryview] = []
         # Negative: no request has this index.
-        self._add_unique(made, -1 - code, mixed(self._keys[code]), n)
-        return Filler(b"".join(made[:-1]).split(self._alphabet.separator), self._alphabet.separator)
+        self._add_unique(made, -1 - code, mixed(self._keys[code]), n, self._fillers[code])
+        return Filler.of_text(b"".join(made[:-1]), self._alphabet.separator)
 
 
 def prompt_refs(rows: IntArray, *, seed: int, name: str, shared_prefix_tokens: int) -> IntArray:

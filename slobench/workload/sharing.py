@@ -123,6 +123,15 @@ def common_tokens(contents: Contents, input_tokens: IntArray) -> IntArray:
     return np.asarray(total[contents.offsets[1:]] - total[contents.offsets[:-1]])
 
 
+def distinct_prompts(contents: Contents, input_tokens: IntArray) -> int:
+    """Return how many different prompts there are: rows with tokens of their own, and those of parts alone once."""
+    contents = contents.cut(input_tokens)
+    whole = contents.lengths == input_tokens
+    last = contents.offsets[1:][whole] - 1
+    names = mixed_pair(_nodes(contents)[last], contents.tokens[last].astype(np.int64))
+    return len(input_tokens) - int(whole.sum()) + len(np.unique(names))
+
+
 def block_ids(contents: Contents, input_tokens: IntArray, block_tokens: int) -> tuple[IntArray, IntArray]:
     """Offsets by row and chain ids of the whole blocks that are made of parts.
 

@@ -1,0 +1,52 @@
+"""What the prompts of a plan have in common, and what a prefix cache would find of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from slobench.config.workload import Workload
+from slobench.plan import Plan
+from slobench.workload.content import Contents, content_keys
+from slobench.workload.prefix import BLOCK_TOKENS, ROOM
+from slobench.workload.sharing import Partial, Sharing, block_ids, distinct_prompts, hit_tokens, sharing_of
+from slobench.workload.variates import IntArray
+
+
+def prompt_contents(plan: Plan, workload: Workload) -> Contents:
+    """What the prompts begin with, the classes' `shared_prefix_tokens` as a part of each as well."""
+    shared = np.array([workload.classes[name].shared_prefix_tokens for name in plan.class_names])[plan.class_code]
+    own = plan.contents or Contents.none(len(plan))
+    if not shared.any():
+        return own
+    keys = np.concatenate([content_keys(0, "shared prefix", name, np.zeros(1, np.int64)) for name in plan.class_names])
+    return Contents.one_each(keys[plan.class_code], np.clip(plan.input_tokens - ROOM, 0, shared)).then(own)
+
+
+def found_tokens(plan: Plan, workload: Workload, block_tokens: int = BLOCK_TOKENS) -> IntArray:
+    """Tokens of each prompt that a prefix cache without bounds finds, row after row, from empty."""
+    contents = prompt_contents(plan, workload)
+    return np.zeros(len(plan), np.int64) if contents.unique else hit_tokens(contents, plan.input_tokens, block_tokens)
+
+
+def planned_sharing(plan: Plan, workload: Workload, block_tokens: int = BLOCK_TOKENS) -> Sharing | None:
+    """What such a cache finds of the whole plan; None where no prompts have anything in common."""
+    found = found_tokens(plan, workload, block_tokens)
+    return sharing_of(found, plan.input_tokens, block_tokens, Partial.SERVER) if found.any() else None
+
+
+def distinct(plan: Plan, workload: Workload) -> int:
+    """Return how many different prompts there are."""
+    return distinct_prompts(prompt_contents(plan, workload), plan.input_tokens)
+
+
+def prompt_blocks(plan: Plan, workload: Workload, block_tokens: int) -> Sequence[Sequence[int]]:
+    """Names of the whole blocks at the start of each prompt that others may have too, as a server's cache has them."""
+    contents = prompt_contents(plan, workload)
+    if contents.unique:
+        return [()] * len(plan)
+    offsets, ids = block_ids(contents, plan.input_tokens, block_tokens)
+    names = ids.tolist()
+    return [names[low:high] for low, high in pairwise(offsets.tolist())]
