@@ -41,7 +41,7 @@ def parse(text: str) -> Exposed:
     """
     samples: dict[str, list[Sample]] = {}
     kind = ""
-    for line in text.splitlines():
+    for line in text.split("\n"):
         name = line.partition("{")[0].partition(" ")[0]
         kind = kind or next((each for start, each in KINDS.items() if name.startswith(start)), "")
         if name in WANTED:
