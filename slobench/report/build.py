@@ -211,7 +211,8 @@ def _arrivals(workload: Workload) -> str:
     for spec in workload.classes.values():
         how = spec.arrivals
         if how is not None:
-            kinds.append(" ".join([how.process, *(f"{key} {value}" for key, value in traits(how).items())]))
+            said = " ".join([how.process, *(f"{key} {value}" for key, value in traits(how).items())])
+            kinds.append(f"{said} of sessions" if spec.session else said)
     return " and ".join(dict.fromkeys(kinds)) or "none"
 
 

@@ -37,6 +37,7 @@ def facts(view: RunView) -> Facts:
         ),
         ("model", view.at("server", "model") or talk.get("model")),
         ("API", _joined(talk.get("api"), None if talk.get("stream", True) else "not streaming")),
+        ("classes", _classes(view)),
         ("load", _load(view)),
         ("plan", _joined(f"{rows:,} requests" if isinstance(rows, int) else None, digest[:12] or None, _seed(view))),
         ("window", window(view.summary.window, duration_s=view.at("run", "duration_s"))),
@@ -98,8 +99,20 @@ def _client(view: RunView) -> str:
     )
 
 
+def _classes(view: RunView) -> str:
+    """`agent: chat, model lora-a, priority 1; embed: embeddings`: what classes have of their own on the wire."""
+    classes = view.at("spec", "workload", "classes")
+    said = []
+    for name, spec in classes.items() if isinstance(classes, Mapping) else ():
+        own = spec if isinstance(spec, Mapping) else {}
+        names = (("", "api"), ("model ", "model"), ("priority ", "priority"))
+        parts = [f"{word}{own[key]}" for word, key in names if own.get(key) is not None]
+        said += [f"{name}: {', '.join(parts)}"] if parts else []
+    return "; ".join(said)
+
+
 def _load(view: RunView) -> str:
-    """`open loop: chat poisson 12 req/s, code gamma 2 req/s` or `closed loop: 8 users`."""
+    """`open loop: chat poisson 3 sessions/s, code gamma 2 req/s` or `closed loop: 8 users`."""
     workload = view.at("spec", "workload")
     if not isinstance(workload, Mapping):
         return ""
@@ -109,13 +122,17 @@ def _load(view: RunView) -> str:
     classes = workload.get("classes")
     if not isinstance(classes, Mapping):
         return ""
-    kinds = [(name, spec.get("arrivals")) for name, spec in classes.items() if isinstance(spec, Mapping)]
-    arrivals = [(name, how) for name, how in kinds if isinstance(how, Mapping)]
+    kinds = [(name, spec.get("arrivals"), spec) for name, spec in classes.items() if isinstance(spec, Mapping)]
+    arrivals = [
+        (name, _arrivals(how, "sessions/s" if spec.get("session") else "req/s"))
+        for name, how, spec in kinds
+        if isinstance(how, Mapping)
+    ]
     alone = len(arrivals) == 1
-    return "open loop, " + ", ".join(("" if alone else f"{name} ") + _arrivals(how) for name, how in arrivals)
+    return "open loop, " + ", ".join(("" if alone else f"{name} ") + said for name, said in arrivals)
 
 
-def _arrivals(how: Mapping[str, Any]) -> str:
+def _arrivals(how: Mapping[str, Any], unit: str) -> str:
     """`gamma (cv 2) 12 req/s`, from what run.json holds; only the name of a process that this version does not know."""
     try:
         process: Process = TypeAdapter(Arrivals).validate_python(how)
@@ -123,4 +140,4 @@ def _arrivals(how: Mapping[str, Any]) -> str:
         return str(how.get("process", ""))
     said = ", ".join(f"{key} {value}" for key, value in traits(process).items())
     rate = mean_rate(process)
-    return process.process + (f" ({said})" if said else "") + (f" {rate:g} req/s" if rate else "")
+    return process.process + (f" ({said})" if said else "") + (f" {rate:g} {unit}" if rate else "")

@@ -11,6 +11,8 @@ import orjson
 from slobench.config.arrivals import Process, traits
 from slobench.config.workload import Workload
 from slobench.plan import Plan
+from slobench.report import plan_sessions
+from slobench.report.plan_sessions import PatiencePlan, SessionPlan, patience_plan, session_plan
 from slobench.stats.arrivals import counts, dispersion
 from slobench.units import format_s
 from slobench.workload.moments import cv_of_gaps, dispersion_of, expected_rate
@@ -53,6 +55,8 @@ class ClassFacts:
     output_tokens: LengthFacts
     shared_prefix_tokens: int
     shared_share: float  # of the input tokens: what a prefix cache could serve at most
+    sessions: SessionPlan | None = None
+    patience: PatiencePlan | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,7 @@ def render(facts: PlanFacts) -> str:
             f"  input   {_lengths_text(each.input_tokens)}",
             f"  output  {_lengths_text(each.output_tokens)}",
         ]
+        lines += plan_sessions.lines(each.sessions, each.patience)
         if each.shared_prefix_tokens:
             lines.append(f"  shared  {each.shared_prefix_tokens} tokens, {each.shared_share:.1%} of the input")
     return "\n".join(lines)
@@ -138,6 +143,8 @@ def _class_facts(plan: Plan, workload: Workload, code: int) -> ClassFacts:
         output_tokens=_length_facts(rows.output_tokens),
         shared_prefix_tokens=spec.shared_prefix_tokens,
         shared_share=float(shared),
+        sessions=session_plan(rows),
+        patience=patience_plan(rows),
     )
 
 
@@ -190,7 +197,8 @@ def _rate_lines(each: ClassFacts) -> list[str]:
         else f", gap cv {each.cv_planned:.3f} ({each.cv_asked:.4g})"
     )
     lines = [f"  arrive  {each.process}"] if each.process else []
-    lines.append(f"  rate    {each.rate_planned:.4g}/s{asked}{cv}")
+    of = "" if each.sessions is None else " sessions"
+    lines.append(f"  rate    {each.rate_planned:.4g}{of}/s{asked}{cv}")
     spread = [
         f"{value:.3g}"
         + (f" ({each.dispersion_asked[width]:.3g})" if width in each.dispersion_asked else "")
