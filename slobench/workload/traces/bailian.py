@@ -86,7 +86,7 @@ def _turns(session: IntArray, arrival: IntArray) -> IntArray:
 
 def _after(turn: IntArray, parent: IntArray) -> pa.Array:
     """The turn of the parent, where it is not the one before."""
-    above = np.where(parent == NULL, NULL, turn[parent])
+    above = np.where(parent == NULL, NULL, turn[np.maximum(parent, 0)])
     told = (above != NULL) & (above != turn - 1)
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(told)])
     return list_array(offsets, above[told], told)

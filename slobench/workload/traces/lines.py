@@ -113,16 +113,16 @@ def read_lines(path: Path, keys: Sequence[Key], *, strict: bool = False, skip: i
     seen: set[str] = set()
     left = skip
     for lines, at in blocks_of_lines(path):
-        dropped = min(left, len(lines))
-        left -= dropped
-        rows = _parsed(path, lines[dropped:], at[dropped:])
+        lines, at = lines[left:], at[left:]  # noqa: PLW2901 (what is skipped stands in the first block)
+        left = 0
+        rows = _parsed(path, lines, at)
         new = set().union(*rows) - seen
         if strict and new - columns.keys():
-            _refuse_unknown(path, rows, at[dropped:], list(columns))
+            _refuse_unknown(path, rows, at, list(columns))
         seen |= new
-        for key in keys:
-            _append(columns[key.name], [row.get(key.name) for row in rows], key, (path, at[dropped:]))
-        numbers.extend(at[dropped:])
+        for key in keys if rows else ():
+            _append(columns[key.name], [row.get(key.name) for row in rows], key, (path, at))
+        numbers.extend(at)
     if not numbers:
         raise fault(path, None, "holds no requests", "one JSON object a line")
     return Lines(path, columns, tuple(sorted(seen - columns.keys())), np.frombuffer(numbers, dtype=np.int64))
@@ -201,9 +201,11 @@ def _append_lists(column: _Column, values: list[Any], key: Key, place: tuple[Pat
     column.lengths.extend([-1 if each is None else len(each) for each in values])
     if set(map(type, chain.from_iterable(lists))) - {int}:
         _refuse(values, key, place, {list}, lambda each: not each or set(map(type, each)) == {int})
+    before = len(column.values)
     try:
         column.values.extend(chain.from_iterable(lists))
     except OverflowError:  # hashes of 64 bits: those from 2⁶³ up become negative
+        del column.values[before:]
         column.values.extend(each if each < 2**63 else each - 2**64 for each in chain.from_iterable(lists))
 
 

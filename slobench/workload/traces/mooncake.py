@@ -107,6 +107,9 @@ def bin_of(arrival: IntArray, unit_ns: int) -> int:
     times = np.unique(arrival)
     if len(arrival) < 100 or len(times) > len(arrival) / 2 or len(times) < 10:
         return unit_ns
-    width = int(np.median(np.diff(times)))
+    gaps = np.diff(times)
+    usual = gaps[gaps < 1.5 * np.median(gaps)]
+    step = max(unit_ns, 1)
+    width = max(round(float(usual.mean()) / step), 1) * step
     off = np.abs(times - times[0] - np.rint((times - times[0]) / width).astype(np.int64) * width)
     return width if int(off.max()) <= width / 100 else unit_ns

@@ -13,7 +13,7 @@ from slobench.config.problems import clip
 from slobench.errors import ConfigError
 from slobench.names import NULL
 from slobench.records.arrow import text_values
-from slobench.workload.mixing import mixed_array
+from slobench.workload.mixing import mixed_pair
 from slobench.workload.traces.schema import Trace, joined, list_array
 from slobench.workload.variates import FloatArray, IntArray, uniforms
 
@@ -135,7 +135,7 @@ def period_ns(trace: Trace) -> int:
 
 def _with_salted_blocks(trace: Trace, turn: int) -> Trace:
     offsets, ids = trace.lists("blocks")
-    return trace.with_column("blocks", list_array(offsets, mixed_array(ids, turn), np.diff(offsets) > 0))
+    return trace.with_column("blocks", list_array(offsets, mixed_pair(ids, np.int64(turn)), np.diff(offsets) > 0))
 
 
 def scaled_tokens(trace: Trace, factor: float, block_tokens: int | None = None) -> Trace:
@@ -148,7 +148,7 @@ def scaled_tokens(trace: Trace, factor: float, block_tokens: int | None = None) 
     size = trace.block_tokens
     columns = {name: trace.numbers(name) for name in ("input_tokens", "output_tokens")}
     scaled = {name: _scaled(column, factor) for name, column in columns.items()}
-    if size is None or not trace.has("blocks"):
+    if size is None:
         return trace.with_numbers(**scaled)
     new = max(1, round(size * factor)) if block_tokens is None else block_tokens
     given = columns["input_tokens"]

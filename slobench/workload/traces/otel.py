@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 import orjson
+import pyarrow as pa
 
 from slobench.config.problems import clip
 from slobench.names import NULL
 from slobench.records.arrow import text_array
+from slobench.workload.traces.blocks import text_blocks
 from slobench.workload.traces.files import fault, first_line, whole
 from slobench.workload.traces.lines import objects
 from slobench.workload.traces.schema import Trace, list_array, make_trace
@@ -40,6 +42,7 @@ _TRACE = ("traceId", "trace_id")
 _ID = ("spanId", "span_id", "name")
 _ERRORS = {2, "2", "ERROR", "STATUS_CODE_ERROR"}
 _FURTHEST = 62
+BLOCK_TOKENS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +57,15 @@ class _Call:
     input_tokens: int
     output_tokens: int
     estimated: bool
+    blocks: tuple[int, ...]
 
 
 def read(path: Path, *, chars_per_token: float = 4.0) -> Trace:
     """Read the calls to models among the spans of a file.
 
     A session is a conversation (`gen_ai.conversation.id`), else a trace. A call waits for the last of its session's
-    that had ended when it began, so fan-out and joins come back. Without usage, lengths are estimated from messages
-    where they are there.
+    that had ended when it began, so fan-out and joins come back. Where messages are there, common beginnings of prompts
+    are seen in pieces of 16 tokens, and lengths that are not told are estimated.
     """
     calls = [call for span, line in _spans(path) if (call := _call(span, path, line, chars_per_token)) is not None]
     calls.sort(key=lambda call: (call.start_ns, call.end_ns))
@@ -71,22 +75,29 @@ def read(path: Path, *, chars_per_token: float = 4.0) -> Trace:
     end = np.array([call.end_ns for call in calls], dtype=np.int64)
     session = numbered([call.session for call in calls])
     after, delay = _waits(session, start, end)
-    offsets = np.cumsum([0, *map(len, after)])
-    waited_for = np.array([*chain.from_iterable(after)], dtype=np.int64)
     columns = {
         "arrival_ns": start,
         "input_tokens": np.array([call.input_tokens for call in calls], dtype=np.int64),
         "output_tokens": np.array([call.output_tokens for call in calls], dtype=np.int64),
         "class": text_array([call.model for call in calls]),
         "session": session,
-        "after": list_array(offsets, waited_for),
+        "after": _lists(after, empty=True),
         "delay_ns": delay,
         "elapsed_ns": end - start,
         "failed": np.array([call.failed for call in calls], dtype=np.int64),
+        "blocks": _lists([call.blocks for call in calls], empty=False),
     }
     guessed = sum(call.estimated for call in calls)
     notes = [f"lengths of {guessed} calls are estimated: a token for each {chars_per_token:g} characters"]
-    return make_trace(columns, format="otel", notes=notes if guessed else ())
+    size = BLOCK_TOKENS if any(call.blocks for call in calls) else None
+    return make_trace(columns, format="otel", block_tokens=size, notes=notes if guessed else ())
+
+
+def _lists(values: Sequence[Sequence[int]], *, empty: bool) -> pa.Array:
+    """A column of lists; empty ones are nothing unless they are told from it."""
+    offsets = np.cumsum([0, *map(len, values)])
+    there = None if empty else np.diff(offsets) > 0
+    return list_array(offsets, np.array([*chain.from_iterable(values)], dtype=np.int64), there)
 
 
 def _spans(path: Path) -> Iterator[tuple[Mapping[str, Any], int | None]]:
@@ -134,11 +145,10 @@ def _call(span: Mapping[str, Any], path: Path, line: int | None, chars_per_token
         raise fault(path, line, f"span {clip(_first(span, _ID))}: {error}", "times and token counts") from None
     if end < start or any(each < 0 and each != NULL for each in tokens):
         raise fault(path, line, f"span {clip(_first(span, _ID))} ends before it starts", "times in order")
-    estimated = False
-    for at, names in enumerate((_ASKED, _SAID)):
-        text = _first(attributes, names)
-        if tokens[at] == NULL and text is not None:
-            tokens[at], estimated = math.ceil(characters(text) / chars_per_token), True
+    texts = [None if (text := _first(attributes, names)) is None else said(text) for names in (_ASKED, _SAID)]
+    estimated = [each for each in (0, 1) if tokens[each] == NULL and texts[each] is not None]
+    for each in estimated:
+        tokens[each] = math.ceil(len(texts[each] or "") / chars_per_token)
     status = span.get("status")
     code = status.get("code", status.get("status_code")) if isinstance(status, dict) else status
     session = attributes.get("gen_ai.conversation.id", _first(span, _TRACE))
@@ -150,7 +160,8 @@ def _call(span: Mapping[str, Any], path: Path, line: int | None, chars_per_token
         model="" if model is None else str(model),
         input_tokens=tokens[0],
         output_tokens=tokens[1],
-        estimated=estimated,
+        estimated=bool(estimated),
+        blocks=tuple(text_blocks(texts[0] or "", round(BLOCK_TOKENS * chars_per_token))),
     )
 
 
@@ -164,20 +175,20 @@ def _attributes(given: Any) -> Mapping[str, Any]:
     return {key: next(iter(value.values()), None) if isinstance(value, dict) else value for key, value in pairs}
 
 
-def characters(messages: Any) -> int:
-    """How many characters the messages of a call hold: JSON text or values with `content` or `text` in them."""
+def said(messages: Any) -> str:
+    """What the messages of a call say, one after the other: JSON text or values with `content` or `text` in them."""
     if isinstance(messages, str):
         try:
             found = orjson.loads(messages)
         except orjson.JSONDecodeError:
-            return len(messages)
-        return characters(found) if isinstance(found, list | dict) else len(messages)
+            return messages
+        return said(found) if isinstance(found, list | dict) else messages
     if isinstance(messages, list):
-        return sum(len(each) if isinstance(each, str) else characters(each) for each in messages)
+        return "".join(each if isinstance(each, str) else said(each) for each in messages)
     if isinstance(messages, dict):
         parts = [messages[name] for name in ("content", "text", "parts", "arguments", "result") if name in messages]
-        return sum(len(each) if isinstance(each, str) else characters(each) for each in parts)
-    return 0
+        return "".join(each if isinstance(each, str) else said(each) for each in parts)
+    return ""
 
 
 def _time_ns(value: Any) -> int:

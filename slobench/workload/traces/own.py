@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ from slobench.config.document import shown
 from slobench.config.problems import clip, unknown
 from slobench.errors import RecordsError
 from slobench.names import NULL
-from slobench.records.arrow import integers, text_values
+from slobench.records.arrow import text_values
+from slobench.workload.traces.blocks import text_blocks
 from slobench.workload.traces.files import fault, first_line
 from slobench.workload.traces.lines import Key, Lines, read_lines
-from slobench.workload.traces.schema import TRACE, VERSION, Trace, make_trace
+from slobench.workload.traces.schema import TRACE, VERSION, Trace, list_array, make_trace
 from slobench.workload.traces.sessions import numbered
 from slobench.workload.traces.vidur import UNTIMED
 from slobench.workload.variates import IntArray
@@ -42,22 +43,22 @@ KEYS = (
     Key("text", "text"),
 )
 _ROWS = 8192
+_TEXT_BLOCK = 16
 _TICK = 10**9
 
 
 def read(path: Path, *, chars_per_token: float = 4.0) -> Trace:
     """Read a trace of our own. An unknown key is an error, and so is a time that is given in two units.
 
-    Where a prompt's text is there and its length is not, that is estimated.
+    Where a prompt's text is there, a length that is not is estimated, and blocks that are not are made of it.
     """
     header = _header(path)
     lines = read_lines(path, KEYS, strict=True, skip=1)
     columns: dict[str, Any] = {f"{name}_ns": _time(lines, name) for name in _TIMES}
-    timed = bool((columns["arrival_ns"] != NULL).any())
+    nothing = columns["arrival_ns"] == NULL
+    timed = not nothing.all()
     if timed:
-        lines.refuse(
-            columns["arrival_ns"] == NULL, "no arrival_ns or arrival_s", "one of them in every line, or in none"
-        )
+        lines.refuse(nothing, "no arrival_ns or arrival_s", "one of them in every line, or in none")
     else:
         columns["arrival_ns"] = np.zeros(len(lines), dtype=np.int64)
     columns |= {name: lines.wholes(name) for name in ("input_tokens", "output_tokens", "images")}
@@ -65,27 +66,52 @@ def read(path: Path, *, chars_per_token: float = 4.0) -> Trace:
     columns["session"] = numbered(lines.texts("session"))
     turn = lines.wholes("turn")
     if (turn != NULL).any():
+        lines.refuse(
+            (turn == NULL) & (columns["session"] != NULL), "a session without a turn", "turn in all, or in none"
+        )
         columns["turn"] = turn
     columns["after"] = lines.list_column("after", empty=True)
-    columns["blocks"] = lines.list_column("blocks")
     columns["failed"] = np.where(lines.wholes("failed") == NULL, 0, lines.wholes("failed"))
+    columns["blocks"], block_tokens = _blocks(lines, header, chars_per_token)
     notes = [] if timed else [UNTIMED]
-    guessed = (columns["input_tokens"] == NULL) & (integers(columns["text"].is_valid()) == 1)
-    if guessed.any():
-        lengths = [math.ceil(len(text or "") / chars_per_token) for text in lines.texts("text")]
-        columns["input_tokens"] = np.where(guessed, lengths, columns["input_tokens"])
-        notes.append(f"{guessed.sum()} lengths are estimated: a token for each {chars_per_token:g} characters")
-    if len(lines.lists("blocks")[1]) and "block_tokens" not in header:
-        raise fault(path, 1, "blocks without `block_tokens`", f'{{"{MARK}": 1, "block_tokens": 16}} as the first line')
+    columns["input_tokens"], estimated = _lengths(lines, columns["input_tokens"], chars_per_token)
+    if estimated:
+        notes.append(f"{estimated} lengths are estimated: a token for each {chars_per_token:g} characters")
     return make_trace(
         columns,
         format=header.get("format") or FORMAT,
-        block_tokens=header.get("block_tokens"),
+        block_tokens=block_tokens,
         history=header.get("history", "cumulative"),
         bin_ns=header.get("bin_ns", 0),
         timed=timed,
         notes=notes,
     )
+
+
+def _lengths(lines: Lines, given: IntArray, chars_per_token: float) -> tuple[IntArray, int]:
+    """Lengths of prompts, estimated where only their text is there, and how many are."""
+    texts = lines.texts("text")
+    guessed = (given == NULL) & np.array([text is not None for text in texts], dtype=np.bool_)
+    if not guessed.any():
+        return given, 0
+    lengths = [math.ceil(len(text or "") / chars_per_token) for text in texts]
+    return np.where(guessed, lengths, given), int(guessed.sum())
+
+
+def _blocks(lines: Lines, header: Mapping[str, Any], chars_per_token: float) -> tuple[pa.Array, int | None]:
+    """Blocks as they are given, else those that texts are made of, and tokens of each."""
+    size: int | None = header.get("block_tokens")
+    if len(lines.lists("blocks")[1]):
+        if size is None:
+            raise fault(lines.path, 1, "no block_tokens for `blocks`", f'{{"{MARK}": 1, "block_tokens": 16}} there')
+        return lines.list_column("blocks"), size
+    texts = lines.texts("text")
+    if not any(texts):
+        return lines.list_column("blocks"), size
+    size = size or _TEXT_BLOCK
+    found = [text_blocks(text or "", round(size * chars_per_token)) for text in texts]
+    offsets = np.cumsum([0, *map(len, found)])
+    return list_array(offsets, np.array([*chain.from_iterable(found)], dtype=np.int64), np.diff(offsets) > 0), size
 
 
 def _header(path: Path) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from slobench.workload.traces.sessions import turns_of
 from slobench.workload.variates import IntArray
 
 _ASKED, _SAID = 0xA5CED, 0x5A1D
+_FINE, _MOST_PIECES = 16, 20_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +60,7 @@ def cumulative(trace: Trace) -> Trace:
     """The trace with whole prompts in later turns, where the recorder wrote only what is new in each.
 
     A prompt is then the prompts and the replies of the turns before it, and what is new; its blocks, where there are
-    some, name all of that, so that they differ from the recorded ones behind the first reply.
+    some, name all of that in smaller pieces, for turns do not end where blocks do.
     """
     session = trace.numbers("session")
     if trace.history == "cumulative" or not (session != NULL).any():
@@ -82,7 +84,16 @@ def cumulative(trace: Trace) -> Trace:
     contents = Contents(counts, spoken.keys, spoken.tokens)
     back = np.empty(len(order), dtype=np.int64)
     back[order] = np.arange(len(order))
-    return full.with_column("blocks", blocks_of(contents.take(back), whole, trace.block_tokens or 1))
+    size = _piece(trace.block_tokens or 1, int(np.maximum(whole, 0).sum()))
+    return replace(full.with_column("blocks", blocks_of(contents.take(back), whole, size)), block_tokens=size)
+
+
+def _piece(block_tokens: int, tokens: int) -> int:
+    """How many tokens a piece of a prompt has: 16, or what of it divides a block; more where they were too many."""
+    size = math.gcd(block_tokens, _FINE)
+    while tokens // size > _MOST_PIECES and block_tokens % (2 * size) == 0:
+        size *= 2
+    return size
 
 
 def _spoken(trace: Trace) -> Contents:

@@ -41,7 +41,7 @@ class Format:
     names: frozenset[str] = frozenset()
 
 
-FORMATS: Mapping[str, Format] = {
+FORMATS: Mapping[str, Format] = {  # of those whose names fit, the one with most of them; then the first
     own.FORMAT: Format(own.read, 'our own, JSON lines; begins {"slobench_trace": 1}', frozenset({own.MARK})),
     "slobench": Format(run.read, "the folder of a run of slobench"),
     "azure": Format(azure.read, "Azure LLM, CSV: TIMESTAMP,ContextTokens,GeneratedTokens", frozenset(azure.COLUMNS)),
@@ -49,6 +49,9 @@ FORMATS: Mapping[str, Format] = {
         burstgpt.read,
         "BurstGPT, CSV: Timestamp,…,Model,Request tokens,Response tokens,…,Log Type",
         frozenset(burstgpt.COLUMNS),
+    ),
+    "aiperf": Format(
+        aiperf.read, "AIPerf sessions, JSON lines: session_id, input_length, output_length, …", frozenset(aiperf.KEYS)
     ),
     "mooncake": Format(
         mooncake.read,
@@ -60,9 +63,6 @@ FORMATS: Mapping[str, Format] = {
     ),
     "bailian": Format(
         bailian.read, "Qwen-Bailian, JSON lines: chat_id, parent_chat_id, timestamp (s), …", frozenset(bailian.KEYS)
-    ),
-    "aiperf": Format(
-        aiperf.read, "AIPerf sessions, JSON lines: session_id, input_length, output_length, …", frozenset(aiperf.KEYS)
     ),
     "servegen": Format(servegen.read, "the folder of a ServeGen pool: chunk-N-trace.csv, chunk-N-dataset.json"),
     "sharegpt": Format(
