@@ -21,6 +21,14 @@ LEVEL = {
     "on-off": {"process": "on-off", **ON_OFF},
     "on-off-bursty": {"process": "on-off", **ON_OFF, "on_cv": 2.2, "off_cv": 1.09},
     "on-off-low": {"process": "on-off", **ON_OFF, "off_rate": 1.0},
+    "on-off-regular": {
+        "process": "on-off",
+        "on_rate": 9.0,
+        "on_cv": 0.5,
+        "mean_on": "1s",
+        "mean_off": "2s",
+        "off_cv": 0.2,
+    },
     "mmpp": {"process": "mmpp", "rates": [2.0, 20.0, 5.0], "mean_stay": ["6s", "2s", "3s"]},
     "hawkes": {"process": "hawkes", "rate": 10.0, "branching": 0.6, "decay": 2.0},
 }

@@ -88,6 +88,19 @@ def test_a_gap_goes_on_in_the_next_window(pool_of) -> None:
     assert (6 * error(waits) < 7.5).all()
 
 
+def test_a_gap_across_a_windows_end_is_like_others(pool_of) -> None:
+    """Nearly even gaps (cv 0.2, mean 5 s) that are met at the ends of windows: 5.2 s on average, sd 1.02 s.
+
+    Of a gamma gap of shape 25 that is met as often as it is long, shape 26. Two parts of different gaps would have 2 s.
+    """
+    pool = pool_of([f"{600 * k},0.2,0.2,Gamma,25.0,0.2" for k in range(4)])
+    runs = [before_s(pool, 2400, seed) for seed in range(200)]
+    met = np.array([[np.diff(times)[np.searchsorted(times, edge) - 1] for edge in (600, 1200, 1800)] for times in runs])
+    expected_sd = math.sqrt(26) * 0.2
+    assert met.std() == pytest.approx(expected_sd, abs=6 * expected_sd / math.sqrt(2 * met.size))
+    assert met.mean() == pytest.approx(26 * 0.2, abs=6 * expected_sd / math.sqrt(met.size))
+
+
 def test_weibull_windows_have_the_recorded_rate(pool_of) -> None:
     """120 arrivals a window, not the 60 that the given scale would make; gaps vary as shape 0.5 does."""
     pool = pool_of(WEIBULL)
