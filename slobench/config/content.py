@@ -38,7 +38,7 @@ class Prefix(Model):
 class Images(Model):
     """Images in the chat requests of a class: synthetic PNGs, of which no two are the same."""
 
-    count: Annotated[int, Field(ge=1, le=1000)] | Lengths | None = None
+    count: Annotated[int, Field(ge=1, le=100)] | Lengths | None = None
     """Images of a request; null: 1, in a recorded class as many as there were."""
     width: Annotated[int, Field(ge=8, le=4096)] = 512
     """Pixels."""

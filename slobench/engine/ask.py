@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from slobench.engine.images import image_tokens
 from slobench.engine.prompts import split_text
 from slobench.names import Api
 
@@ -139,11 +140,20 @@ def _messages(messages: Any) -> list[str]:
         parts = content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
         tokens.append(f"<{message['role']}>")
         for part in parts:
-            if not isinstance(part, dict) or not isinstance(part.get("text"), str):
-                raise RefusedError(400, "messages: this server takes text only")
-            tokens += split_text(part["text"])
+            tokens += _part(part)
     tokens.append("<assistant>")
     return tokens
+
+
+def _part(part: Any) -> list[str]:
+    if isinstance(part, dict) and part.get("type") == "image_url":
+        try:
+            return image_tokens(part)
+        except ValueError as error:
+            raise RefusedError(400, f"messages: {error}") from None
+    if not isinstance(part, dict) or not isinstance(part.get("text"), str):
+        raise RefusedError(400, "messages: this server takes text and images")
+    return split_text(part["text"])
 
 
 def _max_tokens(fields: dict[str, Any], room: int, api: Api) -> int:

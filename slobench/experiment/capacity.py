@@ -18,7 +18,7 @@ from slobench.experiment import capacity_file
 from slobench.experiment.certificate import certificate_size
 from slobench.experiment.criteria import Asked, asked_of
 from slobench.experiment.drive import Advanced, Ended, drive
-from slobench.experiment.endpoints import refuse_unjudgeable
+from slobench.experiment.endpoints import refuse_unjudgeable, refuse_unsendable
 from slobench.experiment.events import Event, Notice, Progress, Searching, SeenProbe, Step
 from slobench.experiment.found import Found, found_of
 from slobench.experiment.search import LEAST_PROBES, root_of
@@ -90,6 +90,7 @@ def ask_for(trial: Trial, wanted: Wanted, settings: Settings) -> CapacityAsk:
         )
     slo = parse_slo(workload.slo, tuple(workload.classes)) if workload.slo else parse_slo(())
     refuse_unjudgeable(slo, workload, trial.target.talk)
+    refuse_unsendable(workload, trial.target.talk)
     asked = asked_of(slo, tuple(workload.classes), target=wanted.target, per_class=wanted.per_class)
     warmup_s = (workload.warmup or 0) / 1e9
     plain = {name: getattr(settings, name) for name in settings.__slots__}

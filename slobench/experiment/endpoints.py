@@ -10,6 +10,7 @@ from slobench.config.wire import TAKES_IDS
 from slobench.config.workload import RequestClass, Workload
 from slobench.errors import ConfigError
 from slobench.wire.endpoint import Endpoint
+from slobench.workload.corpus import words_of
 
 _OF_STREAMS = frozenset({"ttft", "ttfo", "tpot", "max_gap", "deadline"})
 
@@ -31,8 +32,21 @@ def _endpoint_of(spec: RequestClass, endpoint: Endpoint) -> Endpoint:
         extra_body=extra,
         stream=endpoint.stream and api != "embeddings",
         forces_length=endpoint.forces_length and api != "embeddings" and bool(extra.get("ignore_eos", True)),
-        token_ids=endpoint.token_ids if api in TAKES_IDS else None,
+        token_ids=endpoint.token_ids if api in TAKES_IDS and not spec.text else None,
     )
+
+
+def refuse_unsendable(workload: Workload, talk: Talk) -> None:
+    """Raise ConfigError where the prompts of a class cannot be made, or its images not be sent."""
+    for name, spec in workload.classes.items():
+        api = spec.api or talk.api
+        if spec.images is not None and api != "chat":
+            raise ConfigError(
+                f"class {name} has images, which api {api} cannot send\n"
+                "  expected  api: chat, in the class or in the target's talk"
+            )
+    for path in sorted({spec.text for spec in workload.classes.values() if spec.text}):
+        words_of(path)
 
 
 def refuse_unjudgeable(slo: Slo, workload: Workload, talk: Talk) -> None:

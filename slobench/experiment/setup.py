@@ -201,6 +201,8 @@ def jobs_of(
             seed=trial.seed,
             nonce=nonce,
             shared_prefix_tokens=prefixes,
+            texts={name: str(Path(each.text).resolve()) for name, each in classes if each.text},
+            images={name: (each.images.width, each.images.height) for name, each in classes if each.images},
             limits=limits_of(slo, judged),
             deadlines=deadlines_of(slo, judged),
             closed=isinstance(loop, ClosedLoop),

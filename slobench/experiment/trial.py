@@ -16,7 +16,7 @@ from slobench.config.secrets import resolve_secrets
 from slobench.config.slo import e2e_limit_s, parse_slo
 from slobench.config.workload import ClosedLoop, Workload
 from slobench.errors import ConfigError
-from slobench.experiment.endpoints import refuse_unjudgeable
+from slobench.experiment.endpoints import refuse_unjudgeable, refuse_unsendable
 from slobench.experiment.events import Event, Notice, Step
 from slobench.experiment.offer import Offer, OfferEnd, offer
 from slobench.experiment.setup import (
@@ -67,6 +67,7 @@ def run_trial(trial: Trial, interrupts: Interrupts) -> Iterator[Event | Finished
     slo = parse_slo(workload.slo, tuple(workload.classes))
     refuse_undecidable(workload, slo)
     refuse_unjudgeable(slo, workload, target.talk)
+    refuse_unsendable(workload, target.talk)
     prepare_folder(folder, force=trial.force)
     headers = resolve_secrets(target.talk)
     spool = folder / "spool"

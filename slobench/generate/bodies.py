@@ -11,6 +11,7 @@ from slobench.names import NULL
 from slobench.pacer import NEVER
 from slobench.plan import Plan
 from slobench.wire.endpoint import BodyTemplate
+from slobench.workload.images import ImageMaker
 from slobench.workload.prompts import PromptMaker
 
 _READY_BYTES = 16 * 2**20
@@ -36,10 +37,13 @@ class Bodies:
                 token_ids=token_ids,
                 class_names=plan.class_names,
                 shared_prefix_tokens=job.shared_prefix_tokens,
+                texts=job.texts,
             )
             for token_ids in {endpoint.token_ids for endpoint in endpoints}
         }
         self._prompts = tuple(makers[endpoint.token_ids] for endpoint in endpoints)
+        painters = {size: ImageMaker(job.seed, job.nonce, *size) for size in set(job.images.values())}
+        self._images = tuple(painters.get(job.images.get(name, (0, 0))) for name in plan.class_names)
         self._now_ns = clock.now_ns
         self._next = 0  # the row to look at next
         self._wanted: dict[int, None] = {}  # in order: rows to be made before those in turn
@@ -122,5 +126,8 @@ class Bodies:
         plan, code = self._plan, int(self._plan.class_code[row])
         parts = () if plan.contents is None else plan.contents.row(row)
         prompt = self._prompts[code].json(int(plan.index[row]), code, int(plan.input_tokens[row]), parts)
+        images = self._images[code]
+        if images is not None and plan.images is not None and plan.images[row]:
+            prompt = images.content(prompt, int(plan.index[row]), int(plan.images[row]))
         priority = int(plan.priority[row])
         return self._templates[code].body(prompt, int(plan.output_tokens[row]), None if priority == NULL else priority)

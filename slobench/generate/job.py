@@ -44,6 +44,8 @@ class Job:
     goes_on: tuple[str, ...] = ()  # classes whose sessions go on after a failure
     until_first_token: tuple[str, ...] = ()  # classes whose users wait for the first token only
     endpoints: tuple[Endpoint, ...] = ()  # by class code; empty: every class goes to `endpoint`
+    texts: Mapping[str, str] = field(default_factory=dict)  # class -> text file that its prompts are made of
+    images: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # class -> width and height of its images
 
     def endpoints_of(self, classes: int) -> tuple[Endpoint, ...]:
         """Where the requests of each of so many classes go, by class code."""
@@ -60,6 +62,7 @@ class Job:
         raw["endpoint"] = _endpoint(raw["endpoint"])
         raw["endpoints"] = tuple(map(_endpoint, raw["endpoints"]))
         raw |= {name: tuple(raw[name]) for name in ("goes_on", "until_first_token")}
+        raw["images"] = {name: tuple(size) for name, size in raw["images"].items()}
         raw["shares"] = tuple(Share.from_dict(share) for share in raw["shares"])
         return cls(**raw)
 

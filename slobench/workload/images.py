@@ -29,7 +29,7 @@ _PATCH = 4  # pixels: squares of one colour, so that an image has about as many 
 class ImageMaker:
     """Images of one size for one run, as parts of the content of chat messages: JSON, data: URLs."""
 
-    def __init__(self, *, seed: int, nonce: str, width: int, height: int) -> None:
+    def __init__(self, seed: int, nonce: str, width: int, height: int) -> None:
         rng = child(seed, "images", f"{width}x{height}")
         self._key = int(raw(1, rng)[0])
         self._nonce = struct.pack(">Q", mixed(int(nonce, 16) ^ self._key))

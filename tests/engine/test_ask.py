@@ -1,6 +1,8 @@
 """What request bodies mean to the simulated server."""
 
 import json
+import struct
+from base64 import b64encode
 from contextlib import suppress
 from typing import get_args
 
@@ -11,7 +13,9 @@ from hypothesis import strategies as st
 from slobench.engine.ask import Ask, Limits, RefusedError, parse
 from slobench.engine.prompts import Vocabulary, block_hashes, split_text
 from slobench.names import Api
+from slobench.workload.images import ImageMaker
 
+PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 LIMITS = Limits(("sim", "lora"), 1000, 4096)
 
 
@@ -28,6 +32,39 @@ def test_prompts_are_counted_as_ids_words_or_messages():
     assert len(ask(prompt="internationalisation").prompt) == 3
     messages = [{"role": "user", "content": "one two"}, {"role": "user", "content": [{"type": "text", "text": "x"}]}]
     assert len(ask(api="chat", messages=messages).prompt) == 2 + 1 + 2 + 1
+
+
+def image(width: int, height: int, index: int = 0) -> dict[str, object]:
+    """A message with a text of two words and an image."""
+    made = ImageMaker(1, "0123456789abcdef", width, height).content(b'"two words"', index, 1)
+    return {"role": "user", "content": json.loads(made)}
+
+
+def test_images_are_tokens_by_their_size():
+    """A token for each 28 by 28 pixels, begun ones too; the same for the same image only."""
+    one, again, other = (ask(api="chat", messages=[image(57, 28, index)]).prompt for index in (1, 1, 2))
+    assert len(one) == 1 + 2 + 3 + 1
+    assert one == again
+    assert not set(one[3:6]) & set(other[3:6])
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("https://example.org/cat.png", "data: URL"),
+        ("data:image/png;base64,", "no PNG"),
+        ("data:image/png;base64,%%%%", "no PNG"),
+        ("data:image/png;base64," + "QUJD" * 20, "no PNG"),
+        ("data:image/png;base64," + b64encode(PNG_START + struct.pack(">II", 0, 9)).decode(), "0 tokens"),
+        ("data:image/png;base64," + b64encode(PNG_START + struct.pack(">II", 2**31, 9)).decode(), "at most"),
+        (5, "data: URL"),
+    ],
+)
+def test_what_is_no_image_is_refused(url, says):
+    """Links to elsewhere and data that is no PNG are the client's error."""
+    with pytest.raises(RefusedError, match=says) as refused:
+        ask(api="chat", messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}])
+    assert refused.value.status == 400
 
 
 def test_ignore_eos_gives_the_length_asked_for():
@@ -76,8 +113,8 @@ def test_prompt_and_reply_that_do_not_fit_together_give_a_shorter_reply():
         ({"prompt": "x", "model": "other"}, 404, "does not exist"),
         ({"api": "chat", "messages": []}, 400, "not empty"),
         ({"api": "chat", "messages": ["x"]}, 400, "a role"),
-        ({"api": "chat", "messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "text only"),
-        ({"api": "chat", "messages": [{"role": "user", "content": 5}]}, 400, "text only"),
+        ({"api": "chat", "messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "data: URL"),
+        ({"api": "chat", "messages": [{"role": "user", "content": 5}]}, 400, "text and images"),
     ],
 )
 def test_what_cannot_be_served_is_refused(fields, status, says):

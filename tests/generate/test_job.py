@@ -43,6 +43,8 @@ def test_a_job_survives_the_pipe(tmp_path: Path, endpoint: Endpoint) -> None:
         endpoint=endpoint,
         limits={"chat": [("ttft", 0.5, 0.001)]},
         shared_prefix_tokens={"chat": 128},
+        texts={"chat": "/data/plays.txt"},
+        images={"chat": (640, 480)},
         closed=True,
         think_ns=5,
     )
