@@ -46,7 +46,7 @@ def _brief(side: ServerSide) -> Iterator[tuple[str, str]]:
 
 
 def _levels(mean: float | None, most: float | None) -> str:
-    return f"{words.three(mean or 0.0)} mean {words.count(most)} max"
+    return f"{words.three(mean or 0.0)} (max {words.count(most)})"
 
 
 def server_facts(view: RunView) -> Facts:

@@ -47,6 +47,7 @@ class Proxy:
     url: str
     whole: bool = False  # keep a reply until it is complete, then send it at once
     close: bool = False  # close the client's connection after each reply
+    delay_s: float = 0.0  # keep a request as long before it is passed on
     request: Edit = unchanged
     reply: Edit = unchanged
     port: int = 0
@@ -91,6 +92,7 @@ class Proxy:
         first, fields = await _head(reader)
         body = await reader.readexactly(int(fields.pop("content-length", "0")))
         body = self.request(body) if body else body
+        await asyncio.sleep(self.delay_s)
         aim = urlsplit(self.url)
         from_server, to_server = await asyncio.open_connection(aim.hostname, aim.port)
         fields |= {"content-length": str(len(body)), "connection": "close"}
