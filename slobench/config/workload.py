@@ -16,7 +16,7 @@ from slobench.config.recorded import Recorded
 from slobench.config.session import Patience, Session
 from slobench.config.until import Until
 from slobench.config.validity import Thresholds
-from slobench.config.wire import Headers
+from slobench.config.wire import ExtraBody, Headers
 from slobench.names import Api
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -58,7 +58,7 @@ class RequestClass(Model):
     """Which call of the server; null: the target's."""
     headers: Headers = Field(default_factory=dict)
     """Request headers besides the target's, instead of those of the same name. Values never reach a file."""
-    extra_body: dict[str, object] = Field(default_factory=dict)
+    extra_body: ExtraBody = Field(default_factory=dict)
     """Body fields besides the target's `extra_body`, instead of those of the same name, e.g. `tools`."""
     slo: tuple[str, ...] = ()
     """SLO clauses for this class alone, as those of the workload without `class=`; they join `slo` there."""
@@ -86,7 +86,12 @@ class RequestClass(Model):
             if missing:
                 raise ValueError(f"`{missing[0]}` is missing; expected lengths, e.g. {{dist: constant, value: 512}}")
             return self
-        other = {"arrivals": self.arrivals, **lengths, "session": self.session, "prefix": self.prefix}
+        other: dict[str, object] = {
+            "arrivals": self.arrivals,
+            **lengths,
+            "session": self.session,
+            "prefix": self.prefix,
+        }
         other |= {"images": self.images, "shared_prefix_tokens": self.shared_prefix_tokens or None}
         both = [name for name, value in other.items() if value is not None]
         if both:
@@ -169,9 +174,9 @@ class Workload(Model):
     loop: Loop = OpenLoop()
     classes: Annotated[dict[ClassName, RequestClass], Field(min_length=1)]
     requests: Annotated[int, Field(ge=1, le=MAX_REQUESTS)] | None = None
-    """Number of planned requests over all classes, warm-up included."""
+    """Number of planned requests over all classes, warm-up included; recordings may end before."""
     duration: Annotated[DurationNs, Field(gt=0)] | None = None
-    """Length of the offer, warm-up included; either this or `requests`."""
+    """Length of the offer, warm-up included; either this or `requests`. Recordings alone need neither."""
     warmup: DurationNs | None = None
     """Shortest warm-up asked for; evaluation may take more (docs/metrics.md, Window)."""
     until: Until | None = None
@@ -191,7 +196,8 @@ class Workload(Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> Workload:
-        if (self.requests is None) == (self.duration is None):
+        recordings = all(spec.recorded is not None for spec in self.classes.values())
+        if (self.requests is None) == (self.duration is None) and not (recordings and self.requests is None):
             raise ValueError(
                 f"{'neither' if self.requests is None else 'both'} of `requests` and `duration`: expected exactly one"
             )

@@ -93,7 +93,7 @@ def first_run_json(trial: Trial, plan: Plan, workers: int, secret: Collection[st
         "cores": default_workers(local_target=is_local(trial.target)),
         "ceiling": ceiling.to_dict() if (ceiling := load_ceiling()) else None,
         "run": {
-            "by": "count" if workload.requests is not None else "duration",
+            "by": "count" if workload.duration is None else "duration",
             "duration_s": None if workload.duration is None else workload.duration / 1e9,
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "stop": None,

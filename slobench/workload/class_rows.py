@@ -45,7 +45,10 @@ def open_rows(workload: Workload, seed: int) -> tuple[Rows, IntArray]:
     total = sum(map(len, found.values()))
     if total > MAX_REQUESTS and n is None:
         raise ConfigError(f"a plan of {total:,} requests\n  expected  at most {MAX_REQUESTS:,}")
-    return merged([found[name] for name in classes], n)
+    rows, codes = merged([found[name] for name in classes], n)
+    if n is not None and len(rows) < n:
+        rows = replace(rows, notes=(*rows.notes, f"{len(rows)} of the {n} requests asked for: recordings hold no more"))
+    return rows, codes
 
 
 def closed_rows(workload: Workload, seed: int) -> tuple[Rows, IntArray]:
@@ -70,7 +73,8 @@ def _tail_ns(workload: Workload) -> int:
 def _class_rows(spec: RequestClass, name: str, seed: int, *, n: int | None, horizon_ns: int | None) -> Rows:
     """Rows of one class of an open loop: at least its first `n`, of sessions that begin before the horizon."""
     if spec.recorded is not None:
-        return recorded_rows(spec.recorded, name, seed, horizon_ns)
+        rows = recorded_rows(spec.recorded, name, seed, horizon_ns)
+        return rows if spec.api != "embeddings" else replace(rows, output_tokens=np.zeros(len(rows), np.int64))
     assert spec.arrivals is not None
     start_ns = offsets_ns(spec.arrivals, n=n, horizon_ns=horizon_ns, rng=child(seed, "arrivals", name))
     if spec.session is not None:
