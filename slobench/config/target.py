@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from slobench.config.base import DurationNs, Model
 from slobench.config.engine import Engine
 from slobench.config.telemetry import Telemetry
-from slobench.config.wire import TAKES_IDS, Headers
+from slobench.config.wire import TAKES_IDS, ExtraBody, Headers
 from slobench.names import Api
 
 S, MS = 10**9, 10**6
@@ -59,7 +59,7 @@ class Talk(Model):
     return_token_ids: bool = False
     cache_salt: bool = False
     """The server takes `cache_salt`: send the run's nonce, so that no earlier run's cache is met."""
-    extra_body: dict[str, object] = Field(default_factory=dict)
+    extra_body: ExtraBody = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _can_be_done(self) -> Talk:

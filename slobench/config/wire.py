@@ -10,6 +10,7 @@ from pydantic import AfterValidator
 from slobench.names import Api
 
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, token
+_OURS = frozenset({"prompt", "messages", "input", "priority", "stream"})
 _VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")  # no line end: it would start another header
 
 TAKES_IDS: tuple[Api, ...] = ("completions", "embeddings")
@@ -24,4 +25,14 @@ def _sendable(headers: dict[str, str]) -> dict[str, str]:
     return headers
 
 
+def _of_others(fields: dict[str, object]) -> dict[str, object]:
+    taken = sorted(_OURS & fields.keys())
+    if taken:
+        raise ValueError(
+            f"cannot set {', '.join(taken)}: expected prompt and priority from the workload, stream from `talk.stream`"
+        )
+    return fields
+
+
 Headers = Annotated[dict[str, str], AfterValidator(_sendable)]
+ExtraBody = Annotated[dict[str, object], AfterValidator(_of_others)]
