@@ -41,6 +41,7 @@ def test_a_job_survives_the_pipe(tmp_path: Path, endpoint: Endpoint) -> None:
     job = job_of(
         tmp_path,
         endpoint=endpoint,
+        endpoints=(endpoint, replace(endpoint, api="embeddings", model="other")),
         limits={"chat": [("ttft", 0.5, 0.001)]},
         shared_prefix_tokens={"chat": 128},
         texts={"chat": "/data/plays.txt"},
@@ -54,6 +55,8 @@ def test_a_job_survives_the_pipe(tmp_path: Path, endpoint: Endpoint) -> None:
     back = Job.from_json(line)
     # JSON has no tuples: limits come back as lists, which is all that differs.
     assert replace(back, limits=job.limits) == job
+    assert back.endpoints_of(2) == job.endpoints
+    assert replace(back, endpoints=()).endpoints_of(3) == (endpoint,) * 3
     assert {name: [tuple(limit) for limit in limits] for name, limits in back.limits.items()} == job.limits
 
 

@@ -58,6 +58,15 @@ def test_one_token_confirms_the_token_ids(tmp_path):
     assert "s3cret" not in repr(running.observed) + repr(running.endpoint)
 
 
+def test_an_embedding_confirms_the_token_ids_of_an_embeddings_target(tmp_path):
+    """A server of embeddings alone is asked for one, not for a completion; nothing of it is streamed."""
+    answers = {**VLLM, "/v1/embeddings": (200, {"data": [{"embedding": [1.0]}]}), "/v1/completions": (404, {})}
+    with serving(answers) as (url, seen):
+        running = reach(url, tmp_path, api="embeddings", token_ids=(100, 4000))
+    assert seen[-1][:2] == ("/v1/embeddings", {"model": "tiny", "input": [100, 3999]})
+    assert running.endpoint.stream is False
+
+
 def test_token_ids_outside_the_vocabulary_are_a_usage_error(tmp_path):
     """A 400 to the probe of token ids names the key and what the server said."""
     answer = (400, {"error": {"message": "token id 3999 is out of vocabulary"}})
