@@ -31,6 +31,8 @@ BLOCK = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 COMMANDS = {
     "run": ("run", "command"),
     "capacity": ("capacity", "command"),
+    "compare": ("compare", "command"),
+    "gate": ("gate", "command"),
     "report": ("report", "command"),
     "plan": ("plan", "command"),
     "serve": ("serve", "command"),

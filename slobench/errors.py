@@ -6,6 +6,7 @@ SlobenchError            1    the tool failed
 ├── TargetError          6    the target failed
 │   ├── TargetStartError 6    it did not start, or did not become ready
 │   └── TargetDiedError  6    it ended while it was needed
+├── InvalidRunError      3    a run that the instrument spoiled cannot be used
 ├── RecordsError         1    result files cannot be read or written
 └── WorkerError          1    a generator process failed
 """
@@ -43,6 +44,12 @@ class TargetStartError(TargetError):
 
 class TargetDiedError(TargetError):
     """The server ended while it was needed."""
+
+
+class InvalidRunError(SlobenchError):
+    """A run that the instrument spoiled, where a valid one is needed."""
+
+    exit = Exit.INVALID
 
 
 class RecordsError(SlobenchError):

@@ -40,6 +40,13 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """A line of progress that is to stay: a pair that was measured, a look that was taken."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class SeenProbe:
     """A probe of a capacity search that has ended."""
 
@@ -73,4 +80,4 @@ class Searching:
     left_s: float | None
 
 
-Event = Step | Progress | Notice | Searching
+Event = Step | Progress | Notice | Told | Searching

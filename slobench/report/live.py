@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-from slobench.experiment.events import Event, Notice, Progress, Searching, Step
+from slobench.experiment.events import Event, Notice, Progress, Searching, Step, Told
 from slobench.report import words
 from slobench.report.console_live import Redrawn, sent_text
 
@@ -52,6 +52,8 @@ class LiveView:
             self._line(f"note: {words.clean(event.text, 1000)}")
         elif self._quiet:
             return
+        elif isinstance(event, Told):
+            self._line(words.clean(event.text, 1000))
         elif self._drawn:
             self._drawn.update(event)
         elif isinstance(event, Step):

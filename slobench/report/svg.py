@@ -9,6 +9,7 @@ from html import escape
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from slobench.report.series import Floats
 
@@ -159,6 +160,15 @@ class Plot:
             self._marks.append(f'<path class="bar {tone}" d="{path}"/>')
             base = base + layer
 
+    def squares(self, xs: Floats, ys: Floats, filled: NDArray[np.bool_], tone: str) -> None:
+        """Fill rectangles between edges: filled[i, j] that of the ith bin of x and the jth of y."""
+        across, up = self._px(xs), self._py(ys)
+        path = "".join(
+            f"M{across[i]:.1f} {up[j]:.1f}H{across[i + 1]:.1f}V{up[j + 1]:.1f}H{across[i]:.1f}Z"
+            for i, j in np.argwhere(filled)
+        )
+        self._marks.append(f'<path class="cell {tone}" d="{path}"/>')
+
     def rule(self, value: float, text: str, *, vertical: bool = False, tone: str = "limit") -> None:
         """Draw a dashed limit line with its name."""
         if vertical:
@@ -172,6 +182,11 @@ class Plot:
             at, anchor = self.width - RIGHT - 4, "end"
             y = height - 5 if height > TOP + 16 else height + 13
         self._texts.append(_text(f"rule {tone}", at, y, anchor, text))
+
+    def label(self, x: float, y: float, text: str, *, end: bool) -> None:
+        """Write a name beside a point: before it where `end`, else after it."""
+        at = float(self._px(np.array([x]))[0]) + (-9 if end else 9)
+        self._texts.append(_text("note", at, float(self._py(np.array([y]))[0]) + 4, "end" if end else "start", text))
 
     def svg(self) -> str:
         """Return the <svg> element."""

@@ -30,12 +30,12 @@ class Rule:
     """When a difference counts: differences are ln(new / base), larger is worse.
 
     least: no smaller mean is a failure, however sure; margin: what a pass must rule out; bound: the level of
-    the one-sided bound that must lie below the margin.
+    the one-sided bound that must lie below the margin. `least` and `margin` hold for all metrics, or are one each.
     """
 
     looks: tuple[Look, ...] = LOOKS
-    least: float = math.log(1.02)
-    margin: float = math.log(1.05)
+    least: float | tuple[float, ...] = math.log(1.02)
+    margin: float | tuple[float, ...] = math.log(1.05)
     bound: float = 0.95
 
 
@@ -57,9 +57,10 @@ def look_at(differences: FloatArray, alpha: float, rule: Rule) -> Looked:
     """
     tests = tuple(paired_t(each) for each in differences)
     rejected = tuple(p <= alpha for p in holm([test.p for test in tests]))
-    if any(no and test.mean >= rule.least for no, test in zip(rejected, tests, strict=True)):
+    least, margin = (np.broadcast_to(each, len(tests)).tolist() for each in (rule.least, rule.margin))
+    if any(no and test.mean >= size for no, test, size in zip(rejected, tests, least, strict=True)):
         return Looked(tests, rejected, "fail")
-    ruled_out = all(test.upper(rule.bound) < rule.margin for test in tests)
+    ruled_out = all(test.upper(rule.bound) < most for test, most in zip(tests, margin, strict=True))
     return Looked(tests, rejected, "pass" if ruled_out else None)
 
 

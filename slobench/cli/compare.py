@@ -1,0 +1,99 @@
+"""`slobench compare`: what changed between two runs or more, how much, and how sure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from slobench.cli import options
+
+if TYPE_CHECKING:
+    from slobench.report.page import Page
+
+
+def command(
+    base: Annotated[
+        str,
+        typer.Argument(
+            help="A run folder, one of --repeats, a quoted glob, or a result file of vLLM, GuideLLM or AIPerf.",
+            show_default=False,
+        ),
+    ],
+    new: Annotated[
+        list[str], typer.Argument(help="The same; several are each compared with BASE.", show_default=False)
+    ],
+    margin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What still counts as the same: 5%, or ttft:p90='10% or 20ms'; repeatable.", show_default=False
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Compare what differs in more than the server, and say so.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Also write compare.json, compare.md and compare.html there.", show_default=False),
+    ] = None,
+    as_json: options.AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print the verdict only.")] = False,
+) -> None:
+    """Compare runs: both values of every metric, their ratio with an interval, and a verdict with its size."""
+    from slobench.config.margins import Margins, with_flags
+    from slobench.experiment.compare import compare_runs
+    from slobench.report.compare import page_of, to_json
+
+    margins = with_flags(Margins(), margin or (), per_class=False, pairs=None)
+    compared = compare_runs(base, new, margins, force=force)
+    page, data = page_of(compared), to_json(compared)
+    if out is not None:
+        write_pages(out, "compare", page)
+        write_json(out / "compare.json", data)
+    show_page(page_of(compared, out, stacked=True), data, as_json=as_json, quiet=quiet)
+
+
+def write_pages(folder: Path, name: str, page: Page) -> None:
+    """Write NAME.md and NAME.html. Raises RecordsError where the disk refuses."""
+    from slobench.errors import RecordsError
+    from slobench.report import page_html, page_markdown
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.md").write_text(page_markdown.render(page), "utf-8")
+        (folder / f"{name}.html").write_text(page_html.render(page), "utf-8")
+    except OSError as error:
+        raise RecordsError(f"cannot write {folder}: {error.strerror}\n  expected  a folder with room") from None
+
+
+def write_json(path: Path, data: object) -> None:
+    """Write plain data as JSON. Raises RecordsError where the disk refuses."""
+    import orjson
+
+    from slobench.errors import RecordsError
+
+    try:
+        path.write_bytes(orjson.dumps(data, option=orjson.OPT_INDENT_2) + b"\n")
+    except OSError as error:
+        raise RecordsError(f"cannot write {path}: {error.strerror}\n  expected  a folder with room") from None
+
+
+def show_page(page: Page, data: object, *, as_json: bool, quiet: bool) -> None:
+    """Print a page: as JSON, its verdict alone, or everything."""
+    import sys
+
+    import orjson
+
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:  # a terminal that cannot show "≤" must not lose the report
+            reconfigure(errors="replace")
+    if as_json:
+        typer.echo(orjson.dumps(data, option=orjson.OPT_INDENT_2).decode())
+    elif quiet:
+        typer.echo(f"{page.word}  {page.meaning}")
+    else:
+        from rich.console import Console
+
+        from slobench.report.console_page import render
+
+        render(page, Console(highlight=False))
