@@ -167,3 +167,39 @@ def test_every_table_has_every_class(ran: Ran) -> None:
         assert not re.search(r"\bnan\b", text, re.IGNORECASE)
         assert "agent: chat, model lora-a, priority 1" in " ".join(text.split())
     assert json.dumps(found, allow_nan=False)
+
+
+ENGINE = {
+    "name": "engine",
+    "requests": 60,
+    "classes": {
+        name: {
+            "arrivals": {"process": "constant", "rate": 20},
+            "input_tokens": {"dist": "constant", "value": 40},
+            **own,
+        }
+        for name, own in {
+            "chat": {"api": "chat", "output_tokens": {"dist": "constant", "value": 5}},
+            "agent": {"api": "responses", "model": "sql", "output_tokens": {"dist": "constant", "value": 7}},
+            "embed": {"api": "embeddings"},
+        }.items()
+    },
+}
+
+
+@pytest.mark.parametrize("transport", ["fast", "aiohttp"])
+def test_the_engine_serves_every_api_at_once(tmp_path: Path, transport: str) -> None:
+    """Through the real generator: all ok, each token counted, ids exact in length and texts with their template."""
+    (tmp_path / "engine.yaml").write_text(yaml.safe_dump(ENGINE, sort_keys=False))
+    sets = ("--set", "target.engine.adapters=[sql]", "--set", f"target.talk.transport={transport}")
+    with running(tmp_path / "out", "engine.yaml", "--target", "sim", "--workers", "1", "--json", *sets) as run:
+        run.end()
+        rows = run.rows()
+        assert run.json()["approximate_tokens"] is False
+    names = ("class", "outcome", "finish_reason", "input_tokens", "output_tokens", "chunks")
+    assert set(zip(*(rows[name] for name in names), strict=True)) == {
+        ("chat", "ok", "length", 42, 5, 5), ("agent", "ok", "length", 42, 7, 7), ("embed", "ok", None, 40, None, None),
+    }  # fmt: skip
+    embeds = [name == "embed" for name in rows["class"]]
+    for name, shown in (("first_token_ns", False), ("first_output_ns", False), ("last_token_ns", True)):
+        assert all((value is not None) == (shown or not embed) for value, embed in zip(rows[name], embeds, strict=True))
