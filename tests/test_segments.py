@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slobench.config.arrivals import Burst, Constant, Gamma, Poisson
+from slobench.config.arrivals import Burst, Constant, Gamma, Hawkes, OnOff, Poisson, Varying
 from slobench.config.lengths import LognormalLength
 from slobench.config.workload import RequestClass, Workload
 from slobench.errors import ConfigError
@@ -23,12 +23,14 @@ def workload(**arrivals) -> Workload:
     return Workload(name="w", classes=classes, requests=1)
 
 
+HAWKES = Hawkes(rate=1, branching=0.5, decay=1)
+ON_OFF = OnOff(on_rate=4, mean_on="3s", mean_off="9s")
 TWO = workload(a=Poisson(rate=3), b=Poisson(rate=1))
 
 
 @settings(max_examples=20)
 @given(
-    process=st.sampled_from([Poisson(rate=1), Gamma(rate=1, cv=2), Constant(rate=1)]),
+    process=st.sampled_from([Poisson(rate=1), Gamma(rate=1, cv=2), Constant(rate=1), HAWKES, ON_OFF]),
     vr=st.booleans(),
     seed=st.integers(0, 2**31),
 )
@@ -108,6 +110,25 @@ def test_classes_keep_their_proportions() -> None:
     plan = build_segment(TWO, rate=40, n=20_000, settle=0, seed=5, vr=False, start=Start()).plan
     assert np.mean(plan.class_code == 1) == pytest.approx(0.25, abs=5 * np.sqrt(0.25 * 0.75 / 20_000))
     assert (len(plan) - 1) / plan.scheduled_ns[-1] * 1e9 == pytest.approx(40, rel=5 / np.sqrt(20_000))
+
+
+def test_a_bursty_process_keeps_its_mean_rate_and_its_times() -> None:
+    """On-off arrivals at a total rate: that rate over many rounds, bursts as long as ever, and as dense as it takes."""
+    rounds, rate = 2000, 8.0
+    plan = build_segment(workload(only=ON_OFF), rate=rate, n=rounds * 96, settle=0, seed=5, vr=True, start=Start()).plan
+    due_s = plan.scheduled_ns / 1e9
+    # Of each round's 96 arrivals the variance is 2 · 96² and more: relative error of the sum √(2/rounds) and a tenth.
+    assert len(plan) / due_s[-1] == pytest.approx(rate, rel=6 * 1.1 * np.sqrt(2 / rounds))
+    silence = np.diff(due_s)[np.diff(due_s) > 0.5]  # 16 gaps of while on: e^-16 of those within a burst
+    assert silence.mean() - 0.5 == pytest.approx(9, rel=6 / np.sqrt(len(silence)) + 0.01)
+
+
+def test_a_load_that_is_meant_to_change_is_refused() -> None:
+    """There is no level of a ramp to be found; the message names the class and what could be held."""
+    ramp = Varying.model_validate({"rate": {"shape": "ramp", "from": 1, "to": 9, "over": "60s"}})
+    with pytest.raises(ConfigError, match="class b has a load that is meant to change") as caught:
+        shares(workload(a=Poisson(rate=1), b=ramp))
+    assert "hawkes" in str(caught.value)
 
 
 def test_a_burst_has_no_rate() -> None:

@@ -199,10 +199,8 @@ def _rate_lines(each: ClassFacts) -> list[str]:
     lines = [f"  arrive  {each.process}"] if each.process else []
     of = "" if each.sessions is None else " sessions"
     lines.append(f"  rate    {each.rate_planned:.4g}{of}/s{asked}{cv}")
-    spread = [
-        f"{value:.3g}"
-        + (f" ({each.dispersion_asked[width]:.3g})" if width in each.dispersion_asked else "")
-        + f" in {width}"
-        for width, value in each.dispersion_planned.items()
-    ]
+    spread = []
+    for width, value in each.dispersion_planned.items():
+        asked = f" ({each.dispersion_asked[width]:.3g})" if width in each.dispersion_asked else ""
+        spread.append(f"{width} {value:.3g}{asked}")
     return lines + ([f"  counts  variance/mean {', '.join(spread)}"] if spread else [])

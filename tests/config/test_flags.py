@@ -1,19 +1,21 @@
 """Workloads from flags, and flags over a workload."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
-from slobench.config.arrivals import Burst, Constant, Gamma, Poisson
+from slobench.config.arrivals import Arrivals, Burst, Constant, Gamma, Poisson, mean_rate
 from slobench.config.flags import RunFlags, apply_flags, workload_from_flags
 from slobench.config.inline import format_lengths, parse_arrivals, parse_drain, parse_lengths
 from slobench.config.lengths import ConstantLength, EmpiricalLength, LognormalLength, NormalLength, UniformLength
 from slobench.config.load import load_target, load_workload
 from slobench.config.talk_flags import TalkFlags, apply_talk_flags
 from slobench.config.workload import ClosedLoop, OpenLoop
-from slobench.errors import UsageError
+from slobench.errors import ConfigError, UsageError
 
 TOKENS = st.integers(1, 10_000_000)
 MEANS = st.floats(1e-3, 1e7)
@@ -26,10 +28,26 @@ LENGTHS = st.one_of(
     st.builds(LognormalLength, mean=MEANS, sigma=st.floats(0, 10), min=st.integers(1, 50)),
     st.builds(EmpiricalLength, values=st.lists(TOKENS, min_size=1, max_size=5).map(tuple)),
 )
-RATES = st.floats(1e-6, 1e6)
-ARRIVALS = st.one_of(
-    st.builds(Poisson, rate=RATES), st.builds(Constant, rate=RATES), st.builds(Gamma, rate=RATES, cv=st.floats(0, 100))
-)
+ON_OFF = {"process": "on-off", "mean_on": "10s", "mean_off": "20s"}
+TWO_CLASSES = """
+name: two
+duration: 60s
+classes:
+  a:
+    arrivals: {process: poisson, rate: 3}
+    input_tokens: {dist: constant, value: 8}
+    output_tokens: {dist: constant, value: 8}
+  b:
+    arrivals: {process: gamma, rate: 1, cv: 2}
+    input_tokens: {dist: constant, value: 8}
+    output_tokens: {dist: constant, value: 8}
+"""
+
+
+def varying(cv: float = 1, **rate: Any) -> dict[str, Any]:
+    """A load that is meant to change, as a file has it."""
+    return {"process": "varying", "rate": rate, "cv": cv}
+
 
 TWO = """\
 name: two
@@ -59,6 +77,87 @@ def two(tmp_path: Path) -> str:
 def test_printed_lengths_read_back(lengths: ConstantLength) -> None:
     """format_lengths is undone by parse_lengths."""
     assert parse_lengths(format_lengths(lengths)) == lengths
+
+
+@pytest.mark.parametrize(
+    ("text", "rate", "process"),
+    [
+        ("gamma:cv=2", 5, {"process": "gamma", "rate": 5, "cv": 2}),
+        ("weibull:cv=1.5", 5, {"process": "weibull", "rate": 5, "cv": 1.5}),
+        ("hawkes:branching=0.5,decay=2", 5, {"process": "hawkes", "rate": 5, "branching": 0.5, "decay": 2}),
+        ("on-off:on_rate=9,mean_on=10s,mean_off=20s", None, ON_OFF | {"on_rate": 9}),
+        ("on-off:on_rate=9,mean_on=10s,mean_off=20s,off_rate=3", 10, ON_OFF | {"on_rate": 18, "off_rate": 6}),
+        ("on-off:mean_on=10s,mean_off=20s,on_cv=2", 3, ON_OFF | {"on_rate": 9, "on_cv": 2}),
+        ("mmpp:rates=2|8,mean_stay=1m|30s", None, {"process": "mmpp", "rates": [2, 8], "mean_stay": ["1m", "30s"]}),
+        ("ramp:from=1,to=9,over=5m", None, varying(shape="ramp", to=9, over="5m", **{"from": 1})),
+        ("ramp:from=1,to=9,over=5m,cv=2", 10, varying(2, shape="ramp", to=18, over="5m", **{"from": 2})),
+        ("steps:rates=2|8,for=60|30s", None,
+         varying(shape="steps", steps=[{"rate": 2, "for": "1m"}, {"rate": 8, "for": "30s"}])),
+        ("spike:base=2,peak=20,at=30s,hold=5s", None, varying(shape="spike", base=2, peak=20, at="30s", hold="5s")),
+        ("sinusoid:mean=5,amplitude=3,period=1m", None, varying(shape="sinusoid", mean=5, amplitude=3, period="1m")),
+        ("diurnal:mean=5,trough=0.1,period=10m", None, varying(shape="diurnal", mean=5, trough=0.1, period="10m")),
+        ("pool:folder=nowhere,from=8h", 5, {"process": "pool", "folder": "nowhere", "from": "8h", "rate": 5}),
+    ],
+)  # fmt: skip
+def test_a_process_on_one_line(text: str, rate: float | None, process: dict[str, Any]) -> None:
+    """Each means what the same keys mean in YAML; a rate beside it is its mean rate."""
+    assert parse_arrivals(text, rate) == TypeAdapter(Arrivals).validate_python(process)
+
+
+@pytest.mark.parametrize(
+    ("text", "rate", "said"),
+    [
+        ("hawkes:branching=0.5,decay=2", None, "need a rate"),
+        ("on-off:mean_on=10s,mean_off=20s", None, "need a rate"),
+        ("steps:rates=2|8,for=30s", None, "a time for every rate"),
+        ("steps:rates=2|8", None, "a time for every rate"),
+        ("ramp:from=1,to=nine,over=5m", None, "a number"),
+        ("ramp:from=1,to=9,over=soon", None, "duration"),
+        ("ramp:from=1,too=9,over=5m", None, "nearest   to"),
+        ("hawks:branching=0.5", 5, "nearest   hawkes"),
+        ("points:file=nowhere.csv", None, "cannot read nowhere.csv"),
+        ("pool:folder=nowhere", None, "cannot read nowhere"),
+    ],
+)
+def test_a_process_on_one_line_that_is_wrong(text: str, rate: float | None, said: str) -> None:
+    """One readable error, with what to type."""
+    with pytest.raises(ConfigError) as caught:
+        parse_arrivals(text, rate, "--arrivals")
+    assert said in str(caught.value)
+    assert str(caught.value).startswith("--arrivals: ")
+    assert "\n  expected  " in str(caught.value)
+
+
+def test_a_process_that_names_its_rate_needs_no_other() -> None:
+    """--arrivals ramp alone is an open loop; with --concurrency, one with a safety stop."""
+    loaded = workload_from_flags(RunFlags(arrivals="ramp:from=1,to=9,over=60s"))
+    assert loaded.value.offered_rate() == pytest.approx(5)
+    assert loaded.origin["classes.default.arrivals.rate.from"] == "--arrivals"
+    capped = workload_from_flags(RunFlags(arrivals="ramp:from=1,to=9,over=60s", concurrency=7))
+    assert capped.value.loop == OpenLoop(max_in_flight=7)
+    with pytest.raises(UsageError, match="how much load"):
+        workload_from_flags(RunFlags(arrivals="hawkes:branching=0.5,decay=1"))
+
+
+def test_a_process_over_a_workload_of_two_classes(tmp_path: Path) -> None:
+    """A process with its own rates is the total: each class has its part of it; one without has the classes' rates."""
+    path = tmp_path / "w.yaml"
+    path.write_text(TWO_CLASSES)
+    loaded = load_workload(str(path))
+    ramp = apply_flags(loaded, RunFlags(arrivals="ramp:from=4,to=12,over=60s")).value
+    assert [mean_rate(spec.arrivals) for spec in ramp.classes.values() if spec.arrivals] == pytest.approx([6, 2])
+    twice = apply_flags(loaded, RunFlags(arrivals="ramp:from=4,to=12,over=60s", rate=16))
+    assert [mean_rate(spec.arrivals) for spec in twice.value.classes.values() if spec.arrivals] == pytest.approx(
+        [12, 4]
+    )
+    assert twice.origin["classes.a.arrivals.rate.from"] == "--rate"
+    bursts = apply_flags(loaded, RunFlags(arrivals="on-off:mean_on=1s,mean_off=3s")).value
+    rates = [spec.arrivals.on_rate for spec in bursts.classes.values()]  # type: ignore[union-attr]
+    assert rates == pytest.approx([12, 4])
+    again = apply_flags(twice, RunFlags(rate=8)).value
+    assert again.offered_rate() == pytest.approx(8)
+    closed = apply_flags(twice, RunFlags(rate="inf", concurrency=3)).value
+    assert [spec.share for spec in closed.classes.values()] == pytest.approx([12, 4])
 
 
 @given(st.text(max_size=30) | st.text("uniform:low=8,high64|norlgempicvs", max_size=40))
