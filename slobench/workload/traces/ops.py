@@ -135,7 +135,7 @@ def period_ns(trace: Trace) -> int:
 
 def _with_salted_blocks(trace: Trace, turn: int) -> Trace:
     offsets, ids = trace.lists("blocks")
-    return trace.with_column("blocks", list_array(offsets, mixed_pair(ids, np.int64(turn)), np.diff(offsets) > 0))
+    return trace.with_column("blocks", list_array(offsets, mixed_pair(ids, np.full(1, turn)), np.diff(offsets) > 0))
 
 
 def scaled_tokens(trace: Trace, factor: float, block_tokens: int | None = None) -> Trace:

@@ -84,8 +84,8 @@ def cumulative(trace: Trace) -> Trace:
     contents = Contents(counts, spoken.keys, spoken.tokens)
     back = np.empty(len(order), dtype=np.int64)
     back[order] = np.arange(len(order))
-    size = _piece(trace.block_tokens or 1, int(np.maximum(whole, 0).sum()))
-    return replace(full.with_column("blocks", blocks_of(contents.take(back), whole, size)), block_tokens=size)
+    piece = _piece(trace.block_tokens or 1, int(np.maximum(whole, 0).sum()))
+    return replace(full.with_column("blocks", blocks_of(contents.take(back), whole, piece)), block_tokens=piece)
 
 
 def _piece(block_tokens: int, tokens: int) -> int:

@@ -18,9 +18,10 @@ import pyarrow as pa
 
 from slobench.config.arrivals import Pool
 from slobench.config.pool import read_pool, recorded_rate
-from slobench.errors import ConfigError
+from slobench.config.problems import clip
 from slobench.names import NULL
 from slobench.records.arrow import arrow_array, text_array
+from slobench.units import format_duration_ns
 from slobench.workload.bounds import Bounds
 from slobench.workload.pools import pool_ns
 from slobench.workload.traces.files import fault, whole
@@ -48,7 +49,8 @@ def read(path: Path, *, seed: int = 0, from_ns: int = 0, to_ns: int | None = Non
     """
     rate = recorded_rate(str(path), from_ns / 1e9, None if to_ns is None else to_ns / 1e9)
     end_ns = round(max(client.end_s for client in read_pool(str(path))) * 1e9) if to_ns is None else to_ns
-    pool = Pool(folder=str(path), from_=from_ns, to=to_ns, rate=rate)
+    bounds = {"from": format_duration_ns(from_ns), "to": None if to_ns is None else format_duration_ns(to_ns)}
+    pool = Pool.model_validate({"folder": str(path), "rate": rate, **bounds})
     due_ns, client = pool_ns(pool, Bounds(None, end_ns - from_ns), child(seed, "pool", path.name))
     columns, without = _lengths(path, due_ns / 1e9 + from_ns / 1e9, client, seed)
     kept = columns["input_tokens"] != NULL
@@ -64,7 +66,8 @@ def read(path: Path, *, seed: int = 0, from_ns: int = 0, to_ns: int | None = Non
         arrow_array(client[kept], pa.int32()), text_array([f"chunk-{n}" for n in range(int(client.max()) + 1)])
     )
     given: dict[str, Any] = {name: column[kept] for name, column in columns.items()}
-    return make_trace(given | {"arrival_ns": due_ns[kept], "class": labels}, format="servegen", notes=notes)
+    trace = make_trace(given | {"arrival_ns": due_ns[kept], "class": labels}, format="servegen", notes=notes)
+    return trace.with_numbers(arrival_ns=due_ns[kept])  # times from the start of the part, not from its first request
 
 
 def _lengths(path: Path, at_s: FloatArray, client: IntArray, seed: int) -> tuple[dict[str, IntArray], list[int]]:
@@ -84,7 +87,7 @@ def _lengths(path: Path, at_s: FloatArray, client: IntArray, seed: int) -> tuple
         for at in np.unique(window).tolist():
             rows = mine[window == at]
             for name, names in fields.items():
-                found = _drawn(path, windows, float(starts[at]), names)
+                found = _drawn(path / f"chunk-{number}-dataset.json", windows[float(starts[at])], names)
                 if found is not None:
                     place = np.searchsorted(found.upto, u[name][rows] * found.upto[-1])
                     columns[name][rows] = np.rint(found.values[place]).astype(np.int64)
@@ -104,11 +107,9 @@ def _windows(path: Path) -> Mapping[float, Mapping[str, str]]:
     return dict(sorted(there.items()))
 
 
-def _drawn(
-    path: Path, windows: Mapping[float, Mapping[str, str]], start: float, names: tuple[str, ...]
-) -> _Values | None:
-    """The distribution of the first of these fields that the window has; None where it has none."""
-    text = next((windows[start][name] for name in names if len(str(windows[start].get(name, ""))) > 2), None)
+def _drawn(path: Path, window: Mapping[str, str], names: tuple[str, ...]) -> _Values | None:
+    """The distribution of the first of these fields that a window has; None where it has none."""
+    text = next((str(window[name]) for name in names if len(str(window.get(name, ""))) > 2), None)
     if text is None:
         return None
     pairs = [pair.partition(":") for pair in text.strip(" {}").split(",")]
@@ -118,6 +119,6 @@ def _drawn(
     except ValueError:
         values, weights = np.empty(0), np.empty(0)
     if not len(values) or not (np.isfinite(values) & (values >= 0) & (weights >= 0)).all() or weights.sum() <= 0:
-        raise ConfigError(f"{path}: cannot read {text[:60]!r}\n  expected  {{value: probability, …}}")
+        raise fault(path, None, f"cannot read {clip(text)}", "{value: probability, …}")
     order = np.argsort(values, kind="stable")
     return _Values(values[order], np.cumsum(weights[order]))
