@@ -11,7 +11,9 @@ import orjson
 from slobench.config.arrivals import Process, traits
 from slobench.config.workload import Workload
 from slobench.plan import Plan
-from slobench.report import plan_sessions
+from slobench.plan_sharing import distinct, found_tokens
+from slobench.report import plan_content, plan_sessions
+from slobench.report.plan_content import ContentPlan, content_plan
 from slobench.report.plan_sessions import PatiencePlan, SessionPlan, patience_plan, session_plan
 from slobench.stats.arrivals import counts, dispersion
 from slobench.units import format_s
@@ -57,6 +59,7 @@ class ClassFacts:
     shared_share: float  # of the input tokens: what a prefix cache could serve at most
     sessions: SessionPlan | None = None
     patience: PatiencePlan | None = None
+    content: ContentPlan | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,8 @@ class PlanFacts:
     after_duration: int
     span_s: float | None
     unique_prompts: int
+    unique_share: float  # of the requests
+    hit_rate_planned: float  # share of all prompt tokens that an endless prefix cache finds, in blocks of 16
     classes: dict[str, ClassFacts]
 
 
@@ -78,6 +83,7 @@ def describe(plan: Plan, workload: Workload, seed: int) -> PlanFacts:
     """Measure a plan; classes of which no request falls into it are left out."""
     due = plan.due_ns
     late = 0 if due is None or workload.duration is None else int((due >= workload.duration).sum())
+    found, unique = found_tokens(plan, workload), distinct(plan, workload)
     present = [code for code in range(len(plan.class_names)) if (plan.class_code == code).any()]
     return PlanFacts(
         workload=workload.name,
@@ -87,8 +93,10 @@ def describe(plan: Plan, workload: Workload, seed: int) -> PlanFacts:
         sessions=len(np.unique(plan.session)),
         after_duration=late,
         span_s=None if due is None else float(due[-1]) / 1e9,
-        unique_prompts=len(np.unique(plan.prompt)),
-        classes={plan.class_names[code]: _class_facts(plan, workload, code) for code in present},
+        unique_prompts=unique,
+        unique_share=unique / len(plan),
+        hit_rate_planned=float(found.sum() / plan.input_tokens.sum()),
+        classes={plan.class_names[code]: _class_facts(plan, workload, seed, code, found) for code in present},
     )
 
 
@@ -105,7 +113,7 @@ def render(facts: PlanFacts) -> str:
         f"plan of {facts.workload}, seed {facts.seed}",
         f"digest    {facts.digest}",
         f"requests  {facts.requests}{span}{late}; {facts.sessions} sessions",
-        f"prompts   {facts.unique_prompts} of {facts.requests} unique",
+        f"prompts   {facts.unique_prompts} of {facts.requests} unique ({100 * facts.unique_share:.4g}%)",
     ]
     for name, each in facts.classes.items():
         lines += [
@@ -118,13 +126,15 @@ def render(facts: PlanFacts) -> str:
         lines += plan_sessions.lines(each.sessions, each.patience)
         if each.shared_prefix_tokens:
             lines.append(f"  shared  {each.shared_prefix_tokens} tokens, {each.shared_share:.1%} of the input")
+        lines += [] if each.content is None else plan_content.lines(each.content)
     return "\n".join(lines)
 
 
-def _class_facts(plan: Plan, workload: Workload, code: int) -> ClassFacts:
+def _class_facts(plan: Plan, workload: Workload, seed: int, code: int, found: IntArray) -> ClassFacts:
     name = plan.class_names[code]
     spec = workload.classes[name]
-    rows = plan.take(np.flatnonzero(plan.class_code == code))
+    mine = np.flatnonzero(plan.class_code == code)
+    rows = plan.take(mine)
     due = None if rows.scheduled_ns is None else np.sort(rows.scheduled_ns[rows.turn == 0])
     rate, cv = _gaps(due)
     process = None if due is None or rate is None else spec.arrivals
@@ -145,6 +155,7 @@ def _class_facts(plan: Plan, workload: Workload, code: int) -> ClassFacts:
         shared_share=float(shared),
         sessions=session_plan(rows),
         patience=patience_plan(rows),
+        content=content_plan(rows, spec, seed, found[mine]),
     )
 
 
