@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import reference_words as words
 
 from slobench import names
-from slobench.config import arrivals, engine, find, lengths, presets, target, until, workload
+from slobench.config import arrivals, engine, find, lengths, presets, rates, target, until, workload
 from slobench.config.validity import Step, Thresholds
 from slobench.records import schema
 from slobench.units import format_duration_ns
@@ -49,6 +49,19 @@ WORKLOAD_MODELS = (
     ("`arrivals`, process `poisson`", arrivals.Poisson),
     ("`arrivals`, process `constant`", arrivals.Constant),
     ("`arrivals`, process `gamma`", arrivals.Gamma),
+    ("`arrivals`, process `weibull`", arrivals.Weibull),
+    ("`arrivals`, process `on-off`", arrivals.OnOff),
+    ("`arrivals`, process `mmpp`", arrivals.Mmpp),
+    ("`arrivals`, process `hawkes`", arrivals.Hawkes),
+    ("`arrivals`, process `varying`", arrivals.Varying),
+    ("`arrivals.rate`, shape `ramp`", rates.Ramp),
+    ("`arrivals.rate`, shape `steps`", rates.Steps),
+    ("`arrivals.rate.steps`", rates.Step),
+    ("`arrivals.rate`, shape `spike`", rates.Spike),
+    ("`arrivals.rate`, shape `sinusoid`", rates.Sinusoid),
+    ("`arrivals.rate`, shape `diurnal`", rates.Diurnal),
+    ("`arrivals.rate`, shape `points`", rates.Points),
+    ("`arrivals`, process `pool`", arrivals.Pool),
     ("`arrivals`, process `burst`", arrivals.Burst),
     ("lengths, dist `constant`", lengths.ConstantLength),
     ("lengths, dist `uniform`", lengths.UniformLength),
@@ -58,6 +71,7 @@ WORKLOAD_MODELS = (
     ("lengths, dist `empirical`", lengths.EmpiricalLength),
     ("lengths, dist `mixture`", lengths.MixtureLength),
     ("`output_tokens`, dist `paired`", lengths.PairedLength),
+    ("`output_tokens`, dist `none`", lengths.NoTokens),
     ("`drain`", workload.Drain),
     ("`until`, rule `decided`", until.Decided),
     ("`until`, rule `precision`", until.Precise),

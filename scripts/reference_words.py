@@ -26,6 +26,7 @@ KEYS = {
     "mean": "Mean before clipping.",
     "std": "Standard deviation before clipping.",
     "values": "The lengths to draw from.",
+    "parts": "Distributions, each as those above.",
     "Drain.mode": "`wait`: for every reply; `cut`: end them at once; `grace`: end them after `grace`.",
     "talk": "How requests are made and read; see `talk` below.",
     "engine": "The simulated engine; see `engine` below.",
@@ -34,7 +35,6 @@ KEYS = {
     "ready_path": "GET of it must answer 200 before requests are sent.",
     "ready_timeout": "How long the start may take.",
     "stop_timeout": "How long the server may take to end before it is killed.",
-    "Talk.api": "Which API is called.",
     "Talk.stream": "Ask for a stream; without one there is no TTFT, TTFO or TPOT.",
     "Talk.transport": "`fast`: own sockets, kernel receive stamps; `aiohttp`: user-space stamps, needed for a proxy.",
     "Talk.connection": "Keep connections in a pool, open one for each request, or keep one for each session.",
@@ -46,7 +46,7 @@ KEYS = {
     "Talk.return_token_ids": "Ask for token ids, which count tokens whose text is empty.",
     "Talk.extra_body": (
         "Body fields over our own; null removes a field, the text `{output_tokens}` becomes the request's length. "
-        "`prompt`, `messages`, `priority` and `stream` cannot be set."
+        "`prompt`, `messages`, `input`, `priority` and `stream` cannot be set."
     ),
     "Timeouts.connect": "From the start of a request until it is handed over, TLS included; outcome `timeout_connect`.",
     "Timeouts.first_token": "From the start of a request to its first token; outcome `timeout_first_token`.",
@@ -101,7 +101,7 @@ COLUMNS = {
         "outcome": "How it ended.",
         "http_status": "Status of the reply.",
         "error": "Why it failed, at most 500 characters, secrets removed.",
-        "finish_reason": "What the server gave.",
+        "finish_reason": "What the server gave; of responses, in the words of the other APIs: `stop`, `length`, `abort`.",
         "connection_new": "Whether its connection was opened for it.",
         "reconnects": "1 where a pooled connection had closed before any byte came and it was sent again.",
         "receive_lag_max_ns": "Largest time between the kernel's stamp and the client's read.",

@@ -13,7 +13,7 @@ WorkloadName = Annotated[str | None, typer.Argument(help="A name under workloads
 
 TargetName = Annotated[str, typer.Option(help="A name under targets/, a YAML file, or a URL.", rich_help_panel=SERVER)]
 ModelName = Annotated[str | None, typer.Option(help="Model name in requests.", rich_help_panel=SERVER)]
-Api = Annotated[str | None, typer.Option(help="completions or chat.", rich_help_panel=SERVER)]
+Api = Annotated[str | None, typer.Option(help="completions, chat, responses or embeddings.", rich_help_panel=SERVER)]
 Timeouts = Annotated[
     list[str] | None,
     typer.Option(help="120s (total), or connect=5s, first_token=, idle=, total=; repeatable.", rich_help_panel=SERVER),
