@@ -131,7 +131,7 @@ def tokens(case: Case) -> Iterator[Finding]:
             "lengths were not forced: planned ones are upper limits, and the load is another than planned",
             "use --ignore-eos where the server honours it; compare runs by tokens, not by requests",
         )
-    as_ids = ~np.isin(case.requests["class"], list(case.ask.chats)) & case.ask.ids_sent
+    as_ids = ~np.isin(case.requests["class"], list(case.ask.chats | case.ask.texts)) & case.ask.ids_sent
     into = _ratio(case, "input_tokens", case.main & ok & as_ids)
     if into is not None:
         seen = f"input tokens {percent(into)} of the plan's"

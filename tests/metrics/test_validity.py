@@ -412,10 +412,13 @@ def test_v11_text_prompts_are_calibrated_in_warm_up(clean: Clean, drift: float, 
     assert found(run).get("V11") == level
 
 
+@pytest.mark.parametrize("kind", ["chats", "texts"])
 @pytest.mark.parametrize(("extra", "level"), [(0.0, None), (0.03, "warning")])
-def test_v11_counts_ids_and_text_of_several_classes_apart(clean: Clean, extra: float, level: str | None) -> None:
-    """A chat's text is 30 % longer than planned, which is no finding beside a class whose ids are counted exactly."""
-    run = clean(chats=frozenset({"chat"}), warmup_s=10.0)
+def test_v11_counts_ids_and_text_of_several_classes_apart(
+    clean: Clean, extra: float, level: str | None, kind: str
+) -> None:
+    """Text that is 30 % longer than planned is no finding beside a class whose ids are counted exactly."""
+    run = clean(**{kind: frozenset({"chat"})}, warmup_s=10.0)
     other = np.arange(len(run["index"])) % 2 == 1
     run["class"] = np.where(other, "batch", "chat").astype(object)
     run["input_tokens"] = run["input_tokens"] * np.where(other, 1 + extra, 1.3)
