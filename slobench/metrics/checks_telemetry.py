@@ -174,11 +174,11 @@ def prefix_hits(case: Case) -> Iterator[Finding]:
     """V17: prompt tokens that the server had in its prefix cache though no two prompts were to begin alike."""
     if not case.ask.unique_prompts:
         return
-    found = _looked_up(case)
-    if found is None:
+    each = _template_tokens(case)
+    shares = [hit_share(hits, into, template=each * prompts) for hits, into, prompts in _looked_up(case)]
+    if not shares:
         return
-    hits, looked_up, prompts = found
-    share = hit_share(hits, looked_up, template=_template_tokens(case) * prompts)
+    share = max(shares)
     yield from V17.graded(
         share, case.ask.thresholds.v17_hits, limit=percent,
         seen=f"{percent(share)} of prompt tokens were in the server's prefix cache",
@@ -192,16 +192,20 @@ def hit_share(hits: float, looked_up: float, *, template: float) -> float:
     return max(hits - template, 0.0) / looked_up if looked_up > 0 else 0.0
 
 
-def _looked_up(case: Case) -> tuple[float, float, int] | None:
-    """(tokens found, tokens looked up, prompts) by the server's counters, else by the usage of its replies."""
+def _looked_up(case: Case) -> Iterator[tuple[float, float, int]]:
+    """(tokens found, tokens looked up, prompts) by the server's counters, and by the usage of its replies.
+
+    The two need not agree: a cache outside of the engine has counters of its own.
+    """
     server = _told(case)
     hits, looked_up = grown(server, "prefix_hit_tokens"), grown(server, "prefix_query_tokens")
     if hits is not None and looked_up is not None:
         _, prompts = ended_between(case, looked_up.start_s, looked_up.end_s)
-        return hits.by, looked_up.by, prompts
+        yield hits.by, looked_up.by, prompts
     cached, into = number(case.requests, "cached_tokens"), number(case.requests, "input_tokens")
     told = is_ok(case.requests) & ~np.isnan(cached) & ~np.isnan(into)
-    return (float(cached[told].sum()), float(into[told].sum()), int(told.sum())) if told.any() else None
+    if told.any():
+        yield float(cached[told].sum()), float(into[told].sum()), int(told.sum())
 
 
 def _template_tokens(case: Case) -> float:

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,19 @@ import pytest
 from slobench.config.document import parse_document
 from slobench.config.load import check_target, given_by, load_target
 from slobench.config.target import CommandTarget, NullTarget, RemoteTarget, SimTarget
+from slobench.config.telemetry import Telemetry
 from slobench.errors import ConfigError
+from slobench.experiment.live_stream import open_stream
 from slobench.experiment.telemetry import Watching, watch
 from slobench.metrics.told import Told, grown, measured_hit_rate
 from slobench.names import Exit
 from slobench.records import samples
 from slobench.records.store import load
+from slobench.report.build import build_report
 from slobench.targets.base import Found, Launch, RunningTarget, endpoint
 from slobench.targets.http import Server
 from tests.experiment.running import Run, report, running, until
+from tests.experiment.streaming import ask, probe
 from tests.experiment.tampering import Proxy, asking
 from tests.generate.mock_server import MockServer, at_once
 from tests.targets.fake_server import VLLM, serving
@@ -163,6 +168,35 @@ def test_what_was_sampled_before_a_kill_is_in_the_report(tmp_path: Path) -> None
     assert total.by > 0
     assert "V14" not in codes(shown)
     assert shown["server"]["running_mean"] >= 0
+
+
+def test_a_probe_of_a_search_has_its_part_of_the_samples(tmp_path: Path, engine: str) -> None:
+    """Each probe's folder holds what was told while its requests lived, and is not held against its neighbours' load."""
+    asked = ask(tmp_path / "search", engine, workers=1, timeout_ms=20_000)
+    target = asked.trial.target
+    assert isinstance(target, RemoteTarget)
+    target = target.model_copy(
+        update={
+            "talk": target.talk.model_copy(update={"model": "sim"}),
+            "telemetry": Telemetry.model_validate({"interval": "200ms"}),
+        }
+    )
+    asked = replace(asked, trial=replace(asked.trial, target=target))
+    stream = open_stream(asked)
+    with closing(stream):
+        for one in (probe(0, 40, 40, purpose="warmup"), probe(1, 60, 90)):
+            for _ in stream.step(one):
+                stream.finished()
+        for _ in stream.drain():
+            pass
+    for number in (0, 1):
+        view = build_report(tmp_path / "search" / f"probe-{number:02d}")
+        assert not {f.code for f in view.summary.findings} & {"V14", "V15", "V17"}
+        assert view.summary.server is not None
+        assert view.summary.server.running_max is not None
+        assert view.at("telemetry", "servers")[0]["kind"] == "vLLM"
+        told = Told.of(view.records.telemetry)
+        assert min(one.at[0] for one in told.series("ttft_bucket")) >= 0
 
 
 # What is sampled, by a target's settings.
