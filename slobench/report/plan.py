@@ -195,6 +195,8 @@ def _length_facts(tokens: IntArray) -> LengthFacts:
 
 
 def _lengths_text(each: LengthFacts) -> str:
+    if not each.max:
+        return "none"
     return f"mean {each.mean:.1f}  p50 {each.p50}  p99 {each.p99}  min {each.min}  max {each.max} tokens"
 
 

@@ -76,3 +76,11 @@ def test_a_closed_loop_has_no_rates(plan):
     assert facts["sessions"] == 4
     assert facts["span_s"] is None
     assert facts["classes"]["steady"]["rate_planned"] is None
+
+
+def test_embeddings_have_no_output(plan):
+    """A class whose replies have no tokens says so, and its rows plan none."""
+    sets = ("--set", "classes.steady.api=embeddings", "--set", "classes.steady.output_tokens={dist: none}")
+    text = plan(*sets).output
+    assert "output  none" in text
+    assert json.loads(plan("--json", *sets).output)["classes"]["steady"]["output_tokens"]["max"] == 0
