@@ -176,6 +176,7 @@ def test_examples_can_be_read(page: Path) -> None:
         if command == "run" and (not rest or rest[0].startswith("--")):
             workload_from_flags(
                 RunFlags(
+                    arrivals=values.get("--arrivals"),
                     rate=values.get("--rate"),
                     duration=values.get("--duration"),
                     input_tokens=values.get("--input-tokens"),
