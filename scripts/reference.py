@@ -178,11 +178,12 @@ def keys(models: tuple[tuple[str, Any], ...]) -> str:
     parts = []
     for title, model in models:
         described = model.model_json_schema()
+        fields = {field.alias or name: field for name, field in model.model_fields.items()}
         required = described.get("required", [])
         rows = []
         for name, entry in described.get("properties", {}).items():
             spare = words.KEYS.get(f"{model.__name__}.{name}") or words.KEYS.get(name, "")
-            meaning = words.KEYS.get(f"{model.__name__}.{name}") or model.model_fields[name].description or spare
+            meaning = words.KEYS.get(f"{model.__name__}.{name}") or fields[name].description or spare
             if not meaning:
                 sys.exit(f"scripts/reference_words.py, KEYS: nothing about {model.__name__}.{name}")
             kind = value_type(entry)

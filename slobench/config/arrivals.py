@@ -34,7 +34,7 @@ class Poisson(Model):
 
 
 class Gamma(Model):
-    """Renewal arrivals with gamma gaps: cv 0 is constant, 1 Poisson, above 1 bursty."""
+    """Renewal arrivals with gamma gaps: cv 0 is constant, 1 Poisson, above 1 bursty [vLLM's --burstiness, as 1/cv²]."""
 
     process: Literal["gamma"] = "gamma"
     rate: Rate
@@ -44,7 +44,7 @@ class Gamma(Model):
 
 
 class Weibull(Model):
-    """Renewal arrivals with Weibull gaps: like gamma, with longer tails above cv 1."""
+    """Renewal arrivals with Weibull gaps: like gamma, with longer tails above cv 1 [ServeGen, arXiv:2505.09999]."""
 
     process: Literal["weibull"] = "weibull"
     rate: Rate
@@ -56,7 +56,8 @@ class Weibull(Model):
 class OnOff(Model):
     """Bursts with silence between them, as of a client that works for a while and then rests.
 
-    Gaps while on are gamma and their clock stands still while off. On-times are exponential, off-times gamma.
+    Gaps while on are gamma and their clock stands still while off. On-times are exponential, off-times gamma
+    [an interrupted process: Kuczura, Bell System Technical Journal 52, 1973].
     """
 
     process: Literal["on-off"] = "on-off"
@@ -75,7 +76,10 @@ class OnOff(Model):
 
 
 class Mmpp(Model):
-    """Markov-modulated Poisson arrivals: states in turn, each with a rate and an exponential stay."""
+    """Markov-modulated Poisson arrivals: states in turn, each with a rate and an exponential stay.
+
+    [Fischer and Meier-Hellstern, The MMPP cookbook, Performance Evaluation 18, 1993]
+    """
 
     process: Literal["mmpp"] = "mmpp"
     rates: Annotated[tuple[Level, ...], Field(min_length=2, max_length=100)]
@@ -95,7 +99,10 @@ class Mmpp(Model):
 
 
 class Hawkes(Model):
-    """Self-exciting arrivals: each makes more likely that others follow soon, by an exponential kernel."""
+    """Self-exciting arrivals: each makes more likely that others follow soon, by an exponential kernel.
+
+    [Hawkes, Biometrika 58, 1971]
+    """
 
     process: Literal["hawkes"] = "hawkes"
     rate: Rate
@@ -107,7 +114,11 @@ class Hawkes(Model):
 
 
 class Varying(Model):
-    """A load that is meant to change: Poisson or gamma arrivals at a rate that is a function of time."""
+    """A load that is meant to change: Poisson or gamma arrivals at a rate that is a function of time.
+
+    Between two arrivals passes an exponential or gamma amount of the integrated rate [Gerhardt and Nelson, INFORMS
+    Journal on Computing 21, 2009].
+    """
 
     process: Literal["varying"] = "varying"
     rate: RateFunction
@@ -132,7 +143,7 @@ class Pool(Model):
     """Time of the record at which the run starts."""
     to: DurationNs | None = None
     """End of the part over which `rate` is the average; null: the record's. Later arrivals go on as recorded."""
-    rate: Rate
+    rate: Rate = 0.0
     """Requests/s on average from `from` to `to`: every client's rate is scaled alike. Left out: as recorded."""
 
     @model_validator(mode="before")

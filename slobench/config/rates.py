@@ -46,6 +46,7 @@ class Steps(Model):
 
     shape: Literal["steps"] = "steps"
     steps: Annotated[tuple[Step, ...], Field(min_length=1, max_length=MAX_POINTS)]
+    """The stages, e.g. [{rate: 2, for: 1m}, {rate: 8, for: 30s}]."""
 
 
 class Spike(Model):
@@ -75,6 +76,7 @@ class Sinusoid(Model):
     amplitude: Level
     """From the middle to the top, at most `mean`."""
     period: Length
+    """From one top to the next."""
     phase: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
     """Where in the period the run starts: 0 rising through the middle, 0.25 at the top."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import orjson
@@ -99,6 +100,18 @@ def test_a_fault_is_told_with_its_line(tmp_path: Path, arrivals: object, said: s
     assert "w.yaml:" in str(caught.value)
     assert said in str(caught.value)
     assert "from_" not in str(caught.value)
+
+
+def test_the_pages_examples_are_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each `arrivals:` of docs/how-to/choose-arrivals.md is read, with the files that it names."""
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "choose-arrivals.md").read_text()
+    found = [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)]
+    (tmp_path / "day.csv").write_text("t_s,rate\n0,2\n")
+    folder = tmp_path / "servegen" / "reason" / "deepseek-r1"
+    folder.mkdir(parents=True)
+    (folder / "chunk-0-trace.csv").write_text("0,0.5,1,Gamma,1,2\n86400,0.5,1,Gamma,1,2\n")
+    rates = [mean_rate(process_of(load_workload(write(tmp_path, each["arrivals"])))) for each in found]
+    assert rates == pytest.approx([5, 9.1 * 16.7 / 59.7, 370 / 95, 4, 5.5, (120 + 600 + 240) / 210, 2, 5])
 
 
 def test_a_load_too_large_for_a_plan_is_refused(tmp_path: Path) -> None:
