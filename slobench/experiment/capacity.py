@@ -23,6 +23,7 @@ from slobench.experiment.events import Event, Notice, Progress, Searching, SeenP
 from slobench.experiment.found import Found, found_of
 from slobench.experiment.search import LEAST_PROBES, root_of
 from slobench.experiment.search_state import History, Settings, cost
+from slobench.experiment.session_load import Extent, extent_of, has_sessions, rate_unit, refuse_patience
 from slobench.experiment.setup import Trial
 from slobench.experiment.stream import Probe, Stream
 from slobench.experiment.trial import Interrupts, prepare_folder
@@ -88,6 +89,8 @@ def ask_for(trial: Trial, wanted: Wanted, settings: Settings) -> CapacityAsk:
             f"--virtual runs the simulated engine in virtual time; the target is of kind {trial.target.kind}\n"
             "  expected  a target of kind sim, e.g. --target sim-reference"
         )
+    if wanted.virtual:
+        refuse_patience(workload)
     slo = parse_slo(workload.slo, tuple(workload.classes)) if workload.slo else parse_slo(())
     refuse_unjudgeable(slo, workload, trial.target.talk)
     refuse_unsendable(workload, trial.target.talk)
@@ -95,10 +98,12 @@ def ask_for(trial: Trial, wanted: Wanted, settings: Settings) -> CapacityAsk:
     warmup_s = (workload.warmup or 0) / 1e9
     plain = {name: getattr(settings, name) for name in settings.__slots__}
     poisson = all(isinstance(spec.arrivals, Poisson) for spec in workload.classes.values())
-    conditioned = settings.vr and poisson
-    plain |= {"criteria": asked.criteria, "warmup_s": warmup_s, "whole": wanted.users, "conditioned": conditioned}
-    full = Settings(**plain)
-    return CapacityAsk(trial, wanted, slo, asked, full)
+    extent = extent_of(workload) if has_sessions(workload) else Extent()
+    plain["vr"] = settings.vr and not has_sessions(workload)
+    plain |= {"criteria": asked.criteria, "warmup_s": warmup_s, "whole": wanted.users}
+    plain |= {"conditioned": plain["vr"] and poisson}
+    plain |= {"requests_each": extent.requests, "waits_s": extent.waits_s, "replies": extent.replies}
+    return CapacityAsk(trial, wanted, slo, asked, Settings(**plain))
 
 
 def find_capacity(ask: CapacityAsk, interrupts: Interrupts, opened: Opened) -> Iterator[Event | SearchEnded]:
@@ -198,6 +203,7 @@ def result_json(ask: CapacityAsk, history: History, found: Found) -> dict[str, A
         "target": found.criterion.target,
         "precision": ask.settings.precision,
         "unit": unit_of(ask),
+        "requests_each": ask.settings.requests_each,
         "reason": found.reason,
         "refined": found.refined,
         "slope": found.slope,
@@ -252,7 +258,7 @@ def _brief(probed: Any, found: Found) -> dict[str, Any]:
 
 def unit_of(ask: CapacityAsk) -> str:
     """What loads are counted in."""
-    return "users" if ask.wanted.users else "requests/s"
+    return "users" if ask.wanted.users else rate_unit(ask.trial.workload)
 
 
 def arrivals_of(ask: CapacityAsk) -> str:

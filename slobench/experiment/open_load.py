@@ -1,4 +1,4 @@
-"""The load of a search: the engine in virtual time, or workers on a running target; open loop, or users."""
+"""The load of a search: the engine in virtual time, or workers on a running target; requests, sessions or users."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from slobench.config.target import SimTarget
 from slobench.experiment.capacity import CapacityAsk
+from slobench.experiment.session_load import has_sessions
 from slobench.experiment.stream import Stream
 from slobench.experiment.trial import Interrupts
 
@@ -17,16 +18,21 @@ def open_load(ask: CapacityAsk, interrupts: Interrupts) -> Stream:
     trial, target = ask.trial, ask.trial.target
     if ask.wanted.virtual:
         from slobench.experiment.virtual_closed import VirtualUsers
+        from slobench.experiment.virtual_sessions import VirtualSessions
         from slobench.experiment.virtual_stream import VirtualStream
 
         assert isinstance(target, SimTarget)
-        kind = VirtualUsers if ask.wanted.users else VirtualStream
+        kind: type[VirtualUsers | VirtualSessions | VirtualStream] = VirtualStream
+        if ask.wanted.users:
+            kind = VirtualUsers
+        elif has_sessions(trial.workload):
+            kind = VirtualSessions
         store = next(path for path in _names(trial.folder) if not path.exists())
         return kind(target.engine, trial.workload, ask.slo, ask.asked.counted, trial.seed, store)
     from slobench.experiment.live_stream import StreamAsk, open_stream
 
     asked = StreamAsk(trial, ask.slo, ask.asked.counted, interrupts)
-    if ask.wanted.users:
+    if ask.wanted.users or has_sessions(trial.workload):
         from slobench.experiment.trial_stream import open_trials
 
         return open_trials(asked)

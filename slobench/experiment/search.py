@@ -195,13 +195,14 @@ def _towards_the_floor(settings: Settings, history: History, high: float) -> Mov
     ):
         return End("hopeless")
     lowest = min(history.of("bracket"), key=lambda each: each.probe.rate)
-    alone = lowest.mean_e2e_s is not None and lowest.probe.rate * lowest.mean_e2e_s < LONE
+    alone = lowest.mean_e2e_s is not None and lowest.probe.rate * settings.requests_each * lowest.mean_e2e_s < LONE
     return End("hopeless") if alone or (settings.whole and high <= 1) else None
 
 
 def _refine_move(settings: Settings, history: History) -> Move:
     """Warm up where nothing runs, else the next probe, at once: its load comes from the probes that have ended."""
-    if not any(probe.purpose in {"warmup", "refine"} for probe in history.issued):
+    warm = settings.requests_each > 1  # each probe of sessions begins from empty and warms up by itself
+    if not warm and not any(probe.purpose in {"warmup", "refine"} for probe in history.issued):
         if not history.emptied:
             return Drain()
         rate = math.exp(found.x if (found := root_of(settings, history)) else _first_root(settings, history))
@@ -256,7 +257,7 @@ def _certify_move(settings: Settings, history: History) -> Move:
     rate = certificate_rate(settings, history)
     if rate is None:
         return End(history.refined or "unclear")
-    wanted = certificate_size(settings.precision, rate, _mean_e2e_s(history), found)
+    wanted = certificate_size(settings.precision, rate * settings.requests_each, _mean_e2e_s(history), found)
     for n in (wanted, round(0.3 * wanted)):  # 10,000 recommended, 3,000 at least
         probe = _probe(settings, history, "certify", rate * RETRY ** len(tried), n, _warm_s(settings, history))
         if _affordable(settings, history, probe):
@@ -283,6 +284,8 @@ def certificate_rate(settings: Settings, history: History) -> float | None:
 
 def _probe(settings: Settings, history: History, purpose: Purpose, rate: float, n: int, settle_s: float) -> Probe:
     number = history.next_number
+    if purpose != "floor" and settings.requests_each > 1:  # until then later requests of sessions are missing
+        settle_s += settings.waits_s + settings.replies * (_mean_e2e_s(history) or 0.0)
     return Probe(
         number=number,
         purpose=purpose,
@@ -293,6 +296,7 @@ def _probe(settings: Settings, history: History, purpose: Purpose, rate: float, 
         seed=settings.seed * 10_000 + number,
         vr=settings.vr and purpose in {"bracket", "refine"},
         target=settings.target() if purpose == "bracket" else None,
+        requests_each=settings.requests_each,
     )
 
 

@@ -34,6 +34,9 @@ class Settings:
     vr: bool = True
     conditioned: bool = False  # with vr the arrivals of a probe are drawn given their number (Poisson only)
     whole: bool = False  # the load is a number of users
+    requests_each: float = 1.0  # requests that each arrival brings: more than 1 where they begin sessions
+    waits_s: float = 0.0  # planned waits between a session's start and its later requests …
+    replies: int = 0  # … and replies between them
     warmup_s: float = 0.0  # shortest warm-up asked for
     budget: Budget = Budget()
 
@@ -100,4 +103,5 @@ class History:
 
 def cost(probe: Probe) -> tuple[int, float]:
     """Requests and seconds that a probe takes to offer."""
-    return probe.n + round(probe.rate * probe.settle_s), probe.settle_s + probe.n / probe.rate
+    rate = probe.rate * probe.requests_each
+    return probe.n + round(rate * probe.settle_s), probe.settle_s + probe.n / rate

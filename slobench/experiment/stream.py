@@ -36,12 +36,13 @@ class Probe:
 
     number: int  # 0 is the first warm-up
     purpose: Purpose
-    rate: float  # offered load over all classes, requests/s; in a closed loop the number of users
+    rate: float  # offered load over all classes: requests/s, sessions/s, in a closed loop the number of users
     n: int  # requests that count, all classes
     settle_s: float  # offered at this rate before they count
     seed: int
     vr: bool  # arrivals and lengths drawn more evenly than chance would
     target: float | None = None  # attainment below which it is futile to go on; None = never given up
+    requests_each: float = 1.0  # requests that each arrival brings on average: more than 1 where they begin sessions
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Users instead of a rate: each probe a closed loop of its own against one running target."""
+"""Users or sessions instead of requests: each probe a run of its own against one running target."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from slobench.experiment.live_probed import Limits, lag_findings
 from slobench.experiment.live_stream import StreamAsk
 from slobench.experiment.probed import Counts
 from slobench.experiment.probes import probe_folder, write_run
+from slobench.experiment.session_load import has_sessions, offered_for
 from slobench.experiment.setup import secrets_of
 from slobench.experiment.stream import BATCHES, Probe, Probed
 from slobench.experiment.trial import Finished, run_trial
@@ -76,10 +77,25 @@ def with_users(workload: Workload, users: int, n: int, warmup_ns: int) -> Worklo
     )
 
 
-class TrialStream:
-    """Closed loops on one running target, a probe's rate being its number of users (experiment/stream.py, Stream).
+def _offered(workload: Workload, probe: Probe) -> Workload:
+    if has_sessions(workload):
+        return offered_for(workload, probe)
+    return with_users(workload, round(probe.rate), probe.n, round(probe.settle_s * 1e9))
 
-    Each begins with an idle server; its results are there when its last reply has ended.
+
+def _asked(workload: Workload) -> Ask:
+    """What the window of a probe is chosen by."""
+    warmup_s = (workload.warmup or 0) / 1e9
+    if isinstance(workload.loop, ClosedLoop):
+        return Ask(warmup_s=warmup_s, closed=True)
+    return Ask(warmup_s=warmup_s, duration_s=None if workload.duration is None else workload.duration / 1e9)
+
+
+class TrialStream:
+    """Runs on one running target (experiment/stream.py, Stream): closed loops, or open arrivals of sessions.
+
+    A probe's rate is its number of users, or its sessions a second. Each begins with an idle server; its results are
+    there when its last reply has ended.
     """
 
     def __init__(self, ask: StreamAsk, running: RunningTarget) -> None:
@@ -97,12 +113,12 @@ class TrialStream:
         )
 
     def step(self, probe: Probe) -> Iterator[Event]:
-        """Offer a closed loop from its first to its last reply."""
+        """Offer a run from its first to its last reply."""
         ask = self._ask
         if self._interrupted():
             return
         folder = probe_folder(ask.trial.folder, probe.number)
-        workload = with_users(ask.trial.workload, round(probe.rate), probe.n, round(probe.settle_s * 1e9))
+        workload = _offered(ask.trial.workload, probe)
         trial = replace(ask.trial, workload=workload, target=self._target, folder=folder, seed=probe.seed, force=True)
         events = run_trial(trial, ask.asked)
         try:
@@ -126,7 +142,7 @@ class TrialStream:
         return ended
 
     def drain(self) -> Iterator[Event]:
-        """Nothing is in flight between two closed loops."""
+        """Nothing is in flight between two runs."""
         yield from ()
 
     def now_s(self) -> float:
@@ -147,9 +163,7 @@ class TrialStream:
         plan = Plan.load(folder / SPOOL / "plan.arrow")
         records = assemble(folder, plan.to_arrow(), run["workers"])
         derived = derive(records.requests, records.chunks)
-        chosen = window.choose(
-            records.requests, derived["e2e_s"], Ask(warmup_s=(workload.warmup or 0) / 1e9, closed=True)
-        )
+        chosen = window.choose(records.requests, derived["e2e_s"], _asked(workload))
         scheduled_s = seconds(records.requests, "scheduled_ns")
         inside = chosen.holds(scheduled_s) & (records.requests["outcome"] != Outcome.UNSENT.value)
         rows = np.flatnonzero(inside)
@@ -183,5 +197,7 @@ class TrialStream:
         secret = secrets_of(self._ask.trial, self._running.endpoint.headers)
         run["spec"]["target"] = provenance.redact(public(self._ask.trial.target), secret)
         run["settings"]["observed"] = provenance.redact(self._running.observed, secret) | run["settings"]["observed"]
-        run["probe"] = {"number": probe.number, "purpose": probe.purpose, "users": round(probe.rate), "n": probe.n}
+        users = isinstance(self._ask.trial.workload.loop, ClosedLoop)
+        load = {"users": round(probe.rate)} if users else {"rate": probe.rate}
+        run["probe"] = {"number": probe.number, "purpose": probe.purpose, **load, "n": probe.n}
         write_run_json(probe_folder(self._ask.trial.folder, probe.number), run)

@@ -35,6 +35,10 @@ class Rows:
     input_tokens: IntArray
     output_tokens: IntArray
 
+    def of(self, picked: BoolArray | IntArray) -> Rows:
+        """Pick some of them."""
+        return Rows(*(getattr(self, name)[picked] for name in Rows.__slots__))
+
     @property
     def ttft_s(self) -> FloatArray:
         """Time to first token."""

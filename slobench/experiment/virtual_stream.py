@@ -229,8 +229,7 @@ class VirtualStream:
         """Counted rows that have ended, and the batch of each."""
         rows = self._engine.sent.take(pending.low, min(pending.high, len(self._engine.sent.scheduled_ns)))
         there = np.flatnonzero(rows.last_ns >= 0)
-        picked = Rows(*(getattr(rows, name)[there] for name in Rows.__slots__))
-        return picked, np.minimum(there * BATCHES // pending.probe.n, BATCHES - 1)
+        return rows.of(there), np.minimum(there * BATCHES // pending.probe.n, BATCHES - 1)
 
     def _has_ended(self, pending: _Pending) -> bool:
         last = self._engine.sent.last_ns[pending.low : pending.high]

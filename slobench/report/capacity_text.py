@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from slobench.experiment.capacity import arrivals_of, is_bursty
+from slobench.experiment.capacity import arrivals_of, is_bursty, unit_of
 from slobench.experiment.found import Certificate
 from slobench.names import Exit
 from slobench.report import words
@@ -20,8 +20,8 @@ MEANINGS = {
 
 
 def unit(view: CapacityView) -> str:
-    """`requests/s` or `users`."""
-    return "users" if view.users else "requests/s"
+    """`requests/s`, `sessions/s` or `users`."""
+    return unit_of(view.ask)
 
 
 def name(view: CapacityView) -> str:
@@ -135,6 +135,7 @@ def result_line(view: CapacityView) -> str:
     level = "95 %, approximate" if is_bursty(ask) else "95 %"
     parts = [
         f"{headline(view)} ({level}): the {what} ({drawn}) at which {falls} of scheduled requests",
+        *([requests(view).partition(";")[0]] if ask.settings.requests_each > 1 else []),
         f"errors and timeouts count against, SLO {slo_words(view)}",
         "TTFT from intended send time, TPOT = (last − first)/(n − 1)",
     ]
@@ -147,6 +148,14 @@ def result_line(view: CapacityView) -> str:
         bound = found.certificate.bounds[0]
         parts.append(f"certificate: vr off, n {bound.n:,}, n_eff {bound.n_eff:,.0f} (D {bound.design_effect:,.0f})")
     return "; ".join(parts) + "."
+
+
+def requests(view: CapacityView) -> str:
+    """`48.2 requests/s: 4 of each session on average`: what a rate of sessions is in requests."""
+    each, rate = view.ask.settings.requests_each, view.found.rate
+    what = "session" if unit(view) == "sessions/s" else "arrival"
+    total = "" if rate is None else f"{words.three(rate * each)} requests/s: "
+    return f"{total}{words.three(each)} of each {what} on average; every probe warms up from an idle server"
 
 
 def slo_words(view: CapacityView) -> str:
@@ -168,6 +177,8 @@ def facts(view: CapacityView) -> Iterator[tuple[str, str]]:
     vr = "vr on (certificate: off)" if ask.settings.vr and not view.users else "vr off"
     yield "load", f"{arrivals_of(ask)}, seed {ask.settings.seed}, {vr}"
     yield "server", f"{ask.trial.target.kind}{', engine in virtual time' if ask.wanted.virtual else ''}"
+    if ask.settings.requests_each > 1:
+        yield "requests", requests(view)
     yield "binding", binding(view)
     if found.slope is not None:
         yield "slope", f"{found.slope:.3g} in log odds per ln(load)"
