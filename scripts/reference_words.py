@@ -13,6 +13,7 @@ KEYS = {
     "rule": "Which rule ends the run before its length is reached.",
     "process": "Which arrival process.",
     "dist": "Which distribution.",
+    "shape": "Which rate function.",
     "kind": "What kind of target.",
     "users": "Users; each has one request at a time.",
     "think_time": "Pause of a user between the end of a reply and the next request.",
