@@ -76,7 +76,8 @@ class Segments:
         code = names.astype(np.int32) if ids is None else np.searchsorted(ids, names).astype(np.int32)
         n = int(names.max()) + 1 if ids is None else len(ids)
         first = _first(offsets, len(names))
-        before = np.where(first, np.int32(-1), np.roll(code, 1))
+        before = np.roll(code, 1)
+        before[first] = -1
         pred = np.full(n, -1, dtype=np.int32)
         pred[code] = before
         opens = np.zeros(n, dtype=np.bool_)

@@ -13,7 +13,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from slobench.errors import ConfigError
-from slobench.names import NULL
 from slobench.records.arrow import arrow_array, integers
 from slobench.workload.traces.sessions import renumbered, turns_of
 from slobench.workload.variates import IntArray
@@ -72,11 +71,11 @@ class Trace:
         offsets = integers(column.offsets)
         # What stands at null rows is not looked at.
         lengths = np.where(self.there(name), np.diff(offsets), 0)
-        whole = bool(lengths.sum() == offsets[-1] - offsets[0])
-        values = integers(column.values)[offsets[0] : offsets[-1]] if whole else integers(column.flatten())
         starts = np.zeros(len(offsets), dtype=np.int64)
         np.cumsum(lengths, out=starts[1:])
-        return starts, values
+        if starts[-1] == offsets[-1] - offsets[0]:
+            return starts, _plain(column.values)[offsets[0] : offsets[-1]]
+        return starts, _plain(column.flatten())
 
     def has(self, name: str) -> bool:
         """Whether some row has a value in this column."""
@@ -87,7 +86,7 @@ class Trace:
         """sha256 (hex) over times, lengths and blocks: what tells one recording from another."""
         state = hashlib.sha256(f"{len(self)}\0{self.block_tokens}".encode())
         for name in ("arrival_ns", "input_tokens", "output_tokens"):
-            state.update(self.numbers(name).astype("<i8").tobytes())
+            state.update(np.ascontiguousarray(self.numbers(name), dtype="<i8").data)
         for column in self.lists("blocks") if self.has("blocks") else ():
             state.update(np.ascontiguousarray(column, dtype="<i8").data)
         return state.hexdigest()
@@ -172,10 +171,19 @@ def list_array(offsets: IntArray, values: IntArray, there: NDArray[np.bool_] | N
     """Make a column of lists of int64; null where not `there` (whose lists must be empty)."""
     if len(values) >= 2**31:
         raise ConfigError(f"{len(values):,} prefix blocks in one trace\n  expected  fewer than 2³¹")
-    starts = offsets.astype(np.int64).copy()
-    if there is not None:
-        starts[:-1][~there] = NULL
-    return pa.ListArray.from_arrays(arrow_array(starts, pa.int32()), arrow_array(values, pa.int64()))
+    bitmap = None if there is None or there.all() else pa.py_buffer(np.packbits(there, bitorder="little"))
+    # From buffers, without a copy: a name may be any number, also the one that stands for nothing elsewhere.
+    items = pa.Array.from_buffers(pa.int64(), len(values), [None, pa.py_buffer(np.ascontiguousarray(values, np.int64))])
+    starts = pa.py_buffer(offsets.astype(np.int32))
+    return pa.Array.from_buffers(pa.list_(pa.int64()), len(offsets) - 1, [bitmap, starts], children=[items])
+
+
+def _plain(column: pa.Array) -> IntArray:
+    """Return int64 values without nulls, sharing memory with the column."""
+    data = column.buffers()[1]
+    if data is None or not len(column):
+        return np.empty(0, dtype=np.int64)
+    return np.frombuffer(data, dtype=np.int64, count=len(column), offset=8 * column.offset)
 
 
 def _column(values: Any, field: pa.Field, n: int) -> pa.Array:
