@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from array import array
 
+from slobench.names import Api
 from slobench.wire.reply import Reply
 
 _EVENTS = 200_000
@@ -16,6 +17,11 @@ _TEXTS = [" the", "abc", " fox", "\\n", " über", " x"]
 _HEAD = '{"id":"cmpl-0123456789abcdef","object":"%s","created":1795450309,"model":"tiny","choices":[{"index":0,'
 _COMPLETION = _HEAD % "text_completion" + '"text":"%s","logprobs":null,"finish_reason":null,"token_ids":%s}]}'
 _CHAT = _HEAD % "chat.completion.chunk" + '"delta":{"content":"%s"},"logprobs":null,"finish_reason":null}]}'
+
+_RESPONSES = (
+    '{"content_index":0,"delta":"%s","item_id":"msg_99bd57586a865272","logprobs":[],"output_index":0,'
+    '"sequence_number":7,"type":"response.output_text.delta"}'
+)
 
 
 class Arrays:
@@ -40,8 +46,8 @@ def _events(form: str, *fills: str) -> list[bytes]:
     return [f"data: {form % (text, *fills)}\n\n".encode() for text in _TEXTS]
 
 
-def _measure(reads: list[bytes]) -> float:
-    reply = Reply(index=0, api="completions", stream=True, due_tokens=None, chunks=Arrays())
+def _measure(reads: list[bytes], api: Api = "completions") -> float:
+    reply = Reply(index=0, api=api, stream=True, due_tokens=None, chunks=Arrays())
     reply.on_headers(200, "text/event-stream")
     start = time.process_time()
     for k in range(_EVENTS // len(reads)):
@@ -63,6 +69,8 @@ def main() -> None:
     }
     for name, reads in streams.items():
         print(f"{name:28}{min(_measure(reads) for _ in range(3)):6.2f} µs/event")
+    named = [b"event: response.output_text.delta\n" + event for event in _events(_RESPONSES)]
+    print(f"{'responses':28}{min(_measure(named, 'responses') for _ in range(3)):6.2f} µs/event")
 
 
 if __name__ == "__main__":

@@ -143,6 +143,8 @@ class NullTarget(Model):
     def _in_steps(self) -> NullTarget:
         if self.gap % self.step:
             raise ValueError("gap is no multiple of step: expected e.g. gap: 20ms with step: 5ms")
+        if self.talk.api not in {"completions", "chat"}:
+            raise ValueError(f"the null server has no api {self.talk.api}: expected completions or chat")
         return self
 
 

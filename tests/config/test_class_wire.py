@@ -192,3 +192,10 @@ def test_which_apis_take_ids(api: str, taken: bool) -> None:  # noqa: FBT001
             RemoteTarget.model_validate({"kind": "remote", "url": "http://h", "talk": talk})
     ids = apply_talk_flags(load_target("sim"), TalkFlags(api=api)).value.talk.token_ids
     assert (ids is not None) == taken
+
+
+def test_the_null_server_has_two_apis_only() -> None:
+    """Another one is refused before anything starts."""
+    with pytest.raises(ConfigError, match="the null server has no api responses"):
+        apply_talk_flags(load_target("null"), TalkFlags(api="responses"))
+    assert apply_talk_flags(load_target("null"), TalkFlags(api="chat")).value.talk.api == "chat"
