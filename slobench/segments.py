@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from slobench.config.arrivals import Burst, Poisson, at_rate, is_level, mean_rate
+from slobench.config.lengths import EmpiricalLength, PairedLength
 from slobench.config.workload import Workload
 from slobench.errors import ConfigError
 from slobench.names import NULL
@@ -138,13 +139,16 @@ def _conditioned(workload: Workload, rate: float, n: int, seed: int, start_ns: i
 
 
 def _lengths(workload: Workload, purpose: str, codes: IntArray, seed: int, *, stratified: bool) -> IntArray:
-    """Input or output tokens of the rows with these class codes."""
+    """Input or output tokens of the rows with these class codes; paired outputs from the same draw as their inputs."""
     result = np.empty(len(codes), dtype=np.int64)
     drawn = draw_stratified if stratified else draw
     for code, (name, spec) in enumerate(workload.classes.items()):
         rows = np.flatnonzero(codes == code)
-        lengths = spec.lengths[0 if purpose.endswith("input_tokens") else 1]
-        result[rows] = drawn(lengths, len(rows), child(seed, purpose, name))
+        lengths, stream = spec.lengths[0 if purpose.endswith("input_tokens") else 1], purpose
+        if isinstance(lengths, PairedLength):
+            lengths = EmpiricalLength.model_construct(values=lengths.values)
+            stream = purpose.replace("output_tokens", "input_tokens")
+        result[rows] = drawn(lengths, len(rows), child(seed, stream, name))
     return result
 
 

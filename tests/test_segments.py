@@ -131,6 +131,23 @@ def test_a_load_that_is_meant_to_change_is_refused() -> None:
     assert "hawkes" in str(caught.value)
 
 
+@pytest.mark.parametrize("vr", [False, True])
+def test_recorded_pairs_of_lengths_stay_pairs(vr: bool) -> None:  # noqa: FBT001 (as pytest gives it)
+    """An output from a list of pairs is that of its own input, in the requests that count and before them."""
+    pairs = {100: 7, 200: 900, 300: 50}
+    spec = RequestClass.model_validate(
+        {
+            "arrivals": {"process": "poisson", "rate": 1},
+            "input_tokens": {"dist": "empirical", "values": list(pairs)},
+            "output_tokens": {"dist": "paired", "values": list(pairs.values())},
+        }
+    )
+    one = Workload(name="w", classes={"a": spec}, requests=1)
+    plan = build_segment(one, rate=20, n=300, settle=60, seed=3, vr=vr, start=Start()).plan
+    assert [pairs[each] for each in plan.input_tokens.tolist()] == plan.output_tokens.tolist()
+    assert set(plan.input_tokens.tolist()) == set(pairs)
+
+
 def test_a_burst_has_no_rate() -> None:
     """What has no rate is refused."""
     with pytest.raises(ConfigError, match="no arrival rate"):
