@@ -17,7 +17,8 @@ def moved(data: Any) -> tuple[Any, dict[KeyPath, KeyPath]]:
     classes, common = (data.get("classes"), data.get("slo", ())) if isinstance(data, Mapping) else (None, ())
     if not isinstance(classes, Mapping) or not isinstance(common, list | tuple):
         return data, {}
-    clauses, places, kept = list(common), {}, dict(classes)
+    places: dict[KeyPath, KeyPath] = {}
+    clauses, kept = list(common), dict(classes)
     for name, spec in classes.items():
         own = spec.get("slo") if isinstance(spec, Mapping) else None
         if not isinstance(own, list | tuple) or not own or not all(isinstance(each, str) for each in own):

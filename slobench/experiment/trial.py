@@ -30,7 +30,7 @@ from slobench.experiment.setup import (
 from slobench.experiment.stopping import how_it_stopped, refuse_undecidable, rule_in_words, stopping_of
 from slobench.experiment.telemetry import watch
 from slobench.generate.pool import Pool, raise_fd_limit
-from slobench.plan import build_plan, refuse_too_long
+from slobench.plan import Plan, build_plan, refuse_too_long
 from slobench.records import counters as live
 from slobench.records.provenance import redact
 from slobench.records.store import read_run_json, write_run_json
@@ -78,12 +78,7 @@ def run_trial(trial: Trial, interrupts: Interrupts) -> Iterator[Event | Finished
         fd_limit = raise_fd_limit(workload.loop.users if isinstance(workload.loop, ClosedLoop) else 0)
         pool = Pool(workers, spool)  # they import while the target starts
         stack.callback(pool.close)
-        plan = build_plan(workload, trial.seed)
-        if not len(plan):
-            raise ConfigError(
-                "the plan is empty: no request falls within the duration\n"
-                "  expected  a longer duration, a higher rate, or --requests N"
-            )
+        plan = _plan_of(trial)
         plan.save(spool / "plan.arrow")
         for note in (*trial.notes, *plan.notes):
             yield Notice(note)
@@ -126,6 +121,17 @@ def run_trial(trial: Trial, interrupts: Interrupts) -> Iterator[Event | Finished
         yield from _close_books(folder, run, ended, pool, failure)
         yield Step("stopping the target")
     yield Finished(folder, ended.interrupted, failure)
+
+
+def _plan_of(trial: Trial) -> Plan:
+    """The plan; ConfigError where there is nothing in it."""
+    plan = build_plan(trial.workload, trial.seed)
+    if not len(plan):
+        raise ConfigError(
+            "the plan is empty: no request falls within the duration\n"
+            "  expected  a longer duration, a higher rate, or --requests N"
+        )
+    return plan
 
 
 def _forget_unless_begun(folder: Path) -> None:
