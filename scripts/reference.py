@@ -21,7 +21,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import reference_words as words
 
 from slobench import names
-from slobench.config import arrivals, engine, find, lengths, presets, rates, target, until, workload
+from slobench.config import (
+    arrivals,
+    durations,
+    engine,
+    find,
+    lengths,
+    presets,
+    rates,
+    session,
+    target,
+    telemetry,
+    until,
+    workload,
+)
 from slobench.config.validity import Step, Thresholds
 from slobench.records import schema
 from slobench.units import format_duration_ns
@@ -38,6 +51,10 @@ COMMANDS = {
     "serve": ("serve", "command"),
     "selftest": ("selftest", "command"),
     "doctor": ("doctor", "command"),
+    "trace inspect": ("trace", "inspect"),
+    "trace convert": ("trace", "convert"),
+    "trace fit": ("trace", "fit"),
+    "trace sample": ("trace", "sample"),
     "config show": ("config", "show"),
     "config schema": ("config", "schema"),
 }
@@ -72,6 +89,15 @@ WORKLOAD_MODELS = (
     ("lengths, dist `mixture`", lengths.MixtureLength),
     ("`output_tokens`, dist `paired`", lengths.PairedLength),
     ("`output_tokens`, dist `none`", lengths.NoTokens),
+    ("`session`", session.Session),
+    ("`session.steps`", session.Step),
+    ("`patience`", session.Patience),
+    ("times, dist `constant`", durations.ConstantTime),
+    ("times, dist `uniform`", durations.UniformTime),
+    ("times, dist `exponential`", durations.ExponentialTime),
+    ("times, dist `lognormal`", durations.LognormalTime),
+    ("times, dist `weibull`", durations.WeibullTime),
+    ("times, dist `empirical`", durations.EmpiricalTime),
     ("`drain`", workload.Drain),
     ("`until`, rule `decided`", until.Decided),
     ("`until`, rule `precision`", until.Precise),
@@ -82,6 +108,7 @@ TARGET_MODELS = (
     ("kind `remote`", target.RemoteTarget),
     ("kind `vllm`", target.VllmTarget),
     ("kind `command`", target.CommandTarget),
+    ("`telemetry`", telemetry.Telemetry),
     ("`talk`", target.Talk),
     ("`talk.timeouts`", target.Timeouts),
     ("`engine` (kind `sim`)", engine.Engine),
@@ -274,9 +301,11 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "summary-json": summary_json,
     "requests": lambda: columns("requests", schema.REQUESTS),
     "chunks": lambda: columns("chunks", schema.CHUNKS),
-    "plan": lambda: columns("plan", schema.PLAN),
+    "plan": lambda: columns("plan", schema.plan_schema(schema.PLAN_OPTIONAL.names)),
     "telemetry": lambda: columns("telemetry", schema.TELEMETRY),
     "server-metrics": lambda: vocabulary("SERVER_METRICS", list(schema.SERVER_METRICS), words.SERVER_METRICS),
+    "gpu-metrics": lambda: vocabulary("GPU_METRICS", list(schema.GPU_METRICS), words.GPU_METRICS),
+    "host-metrics": lambda: vocabulary("HOST_METRICS", list(schema.HOST_METRICS), words.HOST_METRICS),
     "worker-metrics": lambda: vocabulary("WORKER_METRICS", list(schema.WORKER_METRICS), words.WORKER_METRICS),
     "outcomes": lambda: vocabulary("OUTCOMES", [str(each) for each in names.Outcome], words.OUTCOMES),
     "phases": lambda: vocabulary("PHASES", [str(each) for each in names.Phase], words.PHASES),

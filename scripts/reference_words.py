@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 KEYS = {
+    "telemetry": "What is sampled of the server, its GPUs and this machine.",
     "about": "A line for people.",
     "Workload.about": "Whom the traffic resembles.",
     "Workload.name": "Name in reports and in the folder's name.",
@@ -28,6 +29,13 @@ KEYS = {
     "std": "Standard deviation before clipping.",
     "values": "The lengths to draw from.",
     "parts": "Distributions, each as those above.",
+    "Step.name": "What the other steps call it.",
+    "ConstantTime.value": "The time; where it is the only one, it may stand alone: `5s`.",
+    "UniformTime.low": "Shortest time.",
+    "UniformTime.high": "Longest time.",
+    "ExponentialTime.mean": "Mean before it is bounded.",
+    "LognormalTime.mean": "Mean before it is bounded.",
+    "EmpiricalTime.values": "The times to draw from.",
     "Drain.mode": "`wait`: for every reply; `cut`: end them at once; `grace`: end them after `grace`.",
     "talk": "How requests are made and read; see `talk` below.",
     "engine": "The simulated engine; see `engine` below.",
@@ -75,11 +83,12 @@ COLUMNS = {
         "index": "Row of the plan.",
         "class": "Class of the request.",
         "session": "Session; in a closed loop the user.",
-        "turn": "Turn within the session, from 0.",
+        "turn": "Place within the session, from 0.",
         "worker": "Generator process that had it.",
         "backend": "Which server answered, where there are several and it is known.",
         "phase": "Where its scheduled time lies.",
-        "scheduled_ns": "When it was due. In a closed loop: the end of the user's last reply plus the think time.",
+        "scheduled_ns": "When it was due. In a closed loop: the end of the user's last reply plus the think time. "
+        "In a session: the last end of what it waits for plus its delay; null where that never came.",
         "started_ns": "When the client began to act on it.",
         "connected_ns": "When its connection stood.",
         "sent_ns": "When its first byte was handed to the kernel.",
@@ -107,6 +116,7 @@ COLUMNS = {
         "reconnects": "1 where a pooled connection had closed before any byte came and it was sent again.",
         "receive_lag_max_ns": "Largest time between the kernel's stamp and the client's read.",
         "first_token_error_ns": "How much earlier the first token may have come; 0: exact.",
+        "follows": "Whether it waited for others of its session, and had no time of its own in the plan.",
         "ttft_s": "Time to first token, from scheduled.",
         "ttfo_s": "Time to first output, from scheduled.",
         "tpot_s": "Time per output token after the first.",
@@ -128,20 +138,27 @@ COLUMNS = {
     },
     "plan": {
         "index": "Row.",
-        "scheduled_ns": "When it is due; null in a closed loop.",
+        "scheduled_ns": "When it is due; null in a closed loop, and where it follows others.",
         "class": "Class of the request.",
         "session": "Session; in a closed loop the user.",
-        "turn": "Turn within the session, from 0.",
+        "turn": "Place within the session, from 0.",
         "prompt": "What the prompt is made from: the same number under the same nonce is the same prompt.",
         "input_tokens": "Length of the prompt.",
         "output_tokens": "Length of the reply.",
         "priority": "Priority to send.",
+        "after": "Only with sessions. Bit k: it waits for the row of its session k + 1 rows before it.",
+        "delay_ns": "Only with sessions. From the last end of what it waits for to its own scheduled time.",
+        "patience_ns": "Only with patience. From its scheduled time until its user disconnects; null: never.",
+        "images": "Only with images. How many it has.",
+        "content_key": "Only where prompts share beginnings. Streams that the prompt begins with, in order.",
+        "content_tokens": "Only with `content_key`. Tokens taken from the beginning of each stream.",
     },
     "telemetry": {
         "t_ns": "When it was sampled.",
-        "source": "`worker-0`, `worker-1`, …; `server` (of several `server-0`, …) for what a server says of itself.",
+        "source": "`worker-0`, `worker-1`, …; `server` (of several `server-0`, …) for what a server tells of itself; "
+        "`gpu-0`, …; `host`.",
         "name": "What was sampled; see below.",
-        "labels": "Labels of the sample, as JSON; null where there are none.",
+        "labels": 'Labels of the sample, as in an exposition: `engine="0",le="0.5"`; null where there are none.',
         "value": "The value.",
     },
 }
@@ -168,6 +185,48 @@ SERVER_METRICS = {
     "ttft_count": "Their number so far.",
     "prefix_query_tokens": "Prompt tokens that it looked up in its prefix cache so far.",
     "prefix_hit_tokens": "Prompt tokens that it found there so far.",
+    "running": "Requests in its batch.",
+    "waiting": "Requests in its queue.",
+    "kv_usage": "Share of its KV cache in use.",
+    "preemptions_total": "Requests put back into the queue to free their KV cache, so far.",
+    "input_tokens_total": "Prompt tokens so far.",
+    "output_tokens_total": "Tokens generated so far.",
+    "ttft_bucket": "Its times to first token above the bound before `le` and up to `le`, so far.",
+    "queue_sum_s": "Sum of the times that requests waited in its queue, so far.",
+    "queue_count": "Their number so far.",
+    "queue_bucket": "Those in one bucket so far.",
+    "prefill_sum_s": "Sum of the times from admission to first token, so far.",
+    "prefill_count": "Their number so far.",
+    "prefill_bucket": "Those in one bucket so far.",
+    "decode_sum_s": "Sum of the times from first to last token, so far.",
+    "decode_count": "Their number so far.",
+    "decode_bucket": "Those in one bucket so far.",
+    "iteration_tokens_sum": "Tokens of its iterations, prompts and outputs, so far.",
+    "iteration_tokens_count": "Its iterations so far.",
+    "iteration_tokens_bucket": "Iterations in one bucket of tokens so far.",
+    "scrape_s": "How long it took to answer.",
+}
+
+GPU_METRICS = {
+    "gpu_utilisation": "Share of time in which a kernel ran, as the driver last measured it.",
+    "gpu_memory_used_bytes": "Memory in use.",
+    "gpu_memory_bytes": "Memory in all.",
+    "gpu_power_w": "Power.",
+    "gpu_power_limit_w": "Most power that it may draw.",
+    "gpu_sm_clock_mhz": "Clock of its processors.",
+    "gpu_memory_clock_mhz": "Clock of its memory.",
+    "gpu_temperature_c": "Temperature, °C.",
+    "gpu_throttled": "1 where power or heat hold its clocks down, else 0.",
+    "gpu_energy_j": "Energy so far, since the driver was loaded.",
+}
+
+HOST_METRICS = {
+    "host_cpu_share": "Share of all cores that was busy since the last sample.",
+    "host_memory_used_bytes": "Memory in use.",
+    "host_memory_bytes": "Memory in all.",
+    "host_received_bytes": "Bytes received by all network interfaces so far.",
+    "host_sent_bytes": "Bytes sent so far.",
+    "telemetry_cpu_s": "CPU time of the thread that samples the source in the label `lane`, so far.",
 }
 
 OUTCOMES = {
@@ -248,6 +307,8 @@ RUN_JSON = {
         "`by` (count or duration), `duration_s`, `started`, `stop`, `interrupted`, `target_died`, `end_ns`, `notes`, "
         "`workers_lost`, `spool_error`."
     ),
+    "telemetry": "How the sampling went: `interval_s`, `cpu_s`, `sources` (samples and failures of each), `servers` "
+    "(`source`, `url`, `kind`), `gpus` (`source`, `name`), `gpus_absent` (why none was sampled).",
     "summary": "What `run --json` prints, without `out`.",
     "findings": "As in `summary`.",
     "verdict": "As in `summary`.",
@@ -283,6 +344,10 @@ SUMMARY_JSON = {
     "latency_by_class": "`latency` for each class.",
     "latency_with_failures": "The same with every failure as +∞ (`value` null and `infinite` true).",
     "latency_full_run": "The same over the whole run, without intervals.",
+    "sessions": "By class whose requests follow one another: `begun`, `complete`, `broken_off`, `unfinished`, `not_sent` (what "
+    "a failure or a user's leaving took with it), `per_s`, `requests_mean`, `e2e_s` (of whole sessions, by statistic).",
     "tokens_source": "Where output tokens come from, counted.",
     "approximate_tokens": "Whether token metrics are approximate.",
+    "server": "What the server, its GPUs and the host told over the window, by name; what was not told is left out. A "
+    "quantile is the bucket (above, up to) in which it lies, null for a last bucket without an end.",
 }
