@@ -118,6 +118,9 @@ def test_every_flag_is_documented(command: str) -> None:
         ("column of telemetry", schema.TELEMETRY.names),
         ("worker metric", list(schema.WORKER_METRICS)),
     ],
+        ("server metric", list(schema.SERVER_METRICS)),
+        ("GPU metric", list(schema.GPU_METRICS)),
+        ("host metric", list(schema.HOST_METRICS)),
 )
 def test_every_name_is_documented(kind: str, words: list[str]) -> None:
     """Each outcome, exit code, threshold and column opens a row of the reference."""
