@@ -22,7 +22,11 @@ _COMMANDS = {
     "selftest": "This machine's own limits: rate, tokens/s, streams, error of TTFT.",
     "doctor": "Is this machine, target, config ready; what to fix.",
 }
-_CONFIG = "Resolved settings and their origin; JSON Schema."
+GROUPS = {
+    "trace": ("Recorded traffic: look at it, convert it, fit a workload, draw another.", "inspect convert fit sample"),
+    "config": ("Resolved settings and their origin; JSON Schema.", "show schema"),
+}
+"""Command of several words -> its line, and the words that may follow."""
 
 
 def build_app(words: Sequence[str]) -> typer.Typer:
@@ -32,21 +36,18 @@ def build_app(words: Sequence[str]) -> typer.Typer:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
-        rich_markup_mode="rich" if {*_COMMANDS, "config"} & set(words) else None,  # the bare list needs no rich: 0.1 s
+        rich_markup_mode="rich" if {*_COMMANDS, *GROUPS} & set(words) else None,  # the bare list needs no rich: 0.1 s
     )
     app.callback()(root)
     for name, line in _COMMANDS.items():
         command: Callable[..., None] = import_module(f"slobench.cli.{name}").command if name in words else _listed
         app.command(name, short_help=line)(command)
-    config = typer.Typer(help=_CONFIG, no_args_is_help=True)
-    if "config" in words:
-        module = import_module("slobench.cli.config")
-        config.command("show")(module.show)
-        config.command("schema")(module.schema)
-    else:
-        config.command("show")(_listed)
-        config.command("schema")(_listed)
-    app.add_typer(config, name="config")
+    for group, (line, names) in GROUPS.items():
+        inner = typer.Typer(help=line, no_args_is_help=True)
+        for name in names.split():
+            made = getattr(import_module(f"slobench.cli.{group}"), name) if group in words else _listed
+            inner.command(name)(made)
+        app.add_typer(inner, name=group)
     return app
 
 

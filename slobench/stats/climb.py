@@ -53,6 +53,8 @@ def climb(scores: Scores, start: FloatArray, low: FloatArray, high: FloatArray) 
     """Return the parameters within [low, high] that make all blocks likeliest, and how likely."""
     from scipy.optimize import minimize
 
+    if not len(start):
+        return start, _total(scores, start)
     size = max(abs(_total(scores, start)), 1.0)
     found = minimize(
         lambda at: -_total(scores, at) / size,
@@ -72,16 +74,22 @@ def climb(scores: Scores, start: FloatArray, low: FloatArray, high: FloatArray) 
     return at, reached
 
 
-def without_each(scores: Scores, at: FloatArray, low: FloatArray, high: FloatArray) -> tuple[FloatArray, BoolArray]:
+def without_each(
+    scores_without: Callable[[int | None], Scores], at: FloatArray, low: FloatArray, high: FloatArray, blocks: int
+) -> tuple[FloatArray, BoolArray]:
     """Return, for each block, the parameters that make all the others likeliest (blocks, p), and which are determined.
 
-    A parameter is not determined where the likelihood is flat along it: those of blocks left out say nothing then.
+    scores_without: the likelihood to use where a block is left out; None: none is. A parameter is not determined where
+    the likelihood is flat along it: those of blocks left out say nothing then.
     """
-    near = slopes(scores, at)
+    if not len(at):
+        return np.empty((blocks, 0)), np.empty(0, dtype=np.bool_)
+    near = slopes(scores_without(None), at)
     bend, axes = np.linalg.eigh(-np.nan_to_num(near.second.sum(axis=0)))
     loading = np.abs(axes[:, bend <= _FLAT])
     determined = loading.max(axis=1, initial=0.0) < _LEANING
-    return np.array([without(scores, at, low, high, block, near) for block in range(len(near.first))]), determined
+    found = [without(scores_without(block), at, low, high, block, near) for block in range(blocks)]
+    return np.array(found), determined
 
 
 def without(
@@ -95,17 +103,14 @@ def without(
     near = near or slopes(scores, at)
     own = scores(at)
     curve = near.second.sum(axis=0) - near.second[block]
-    slope = near.first.sum(axis=0) - near.first[block]
     here, likely = at, float(own.sum() - own[block])
-    for last in (False, True):
-        moved = np.clip(here + _newton(slope, curve), low, high)
+    for _ in range(2):
+        moved = np.clip(here + _newton(_slope_without(scores, here, block), curve), low, high)
         seen = scores(moved)
         better = float(seen.sum() - seen[block])
         if not better > likely:
             break
         here, likely = moved, better
-        if not last:
-            slope = _slope_without(scores, here, block)
     return here
 
 

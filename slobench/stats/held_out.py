@@ -96,8 +96,9 @@ def models(blocks: int) -> tuple[AnyModel, ...]:
 
 def fit_model(model: AnyModel, seen: Observed) -> Fitted:
     """Fit one model, to all blocks and without each of them."""
-    values = model.fit(seen)
-    left_out = model.without_each(seen, values)
+    free = model.fit(seen)
+    values = model.whole(seen.rate(), free)
+    left_out = model.without_each(seen, free)
     held_out = np.array([model.scores(each, seen)[block] for block, each in enumerate(left_out.values)])
     shown = model.shown(values)
     spread = np.array([model.shown(each) for each in left_out.values])

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slobench.stats.climb import Scores, climb, without_each
-from slobench.stats.processes import Bounded
+from slobench.stats.process_model import Bounded
 from slobench.stats.quantiles import FloatArray
 
 _LEAST = 1e-12  # probability of a length that a model rules out
@@ -65,7 +65,7 @@ class LengthModel:
     def held_out(self, seen: Lengths, values: Sequence[float]) -> FloatArray:
         """Log-likelihood of each block under the fit to the others."""
         scores, low, high = self._on_its_scale(seen)
-        without, _ = without_each(scores, self._inward(values), low, high)
+        without, _ = without_each(lambda _: scores, self._inward(values), low, high, len(seen.counts))
         return np.array([scores(each)[block] for block, each in enumerate(without)])
 
     def distance(self, seen: Lengths, values: Sequence[float]) -> float:

@@ -76,6 +76,12 @@ class Observed:
         """Events in each block; the given ones are not among them."""
         return self.by_block(self.event.astype(np.float64))
 
+    def rate(self, without: int | None = None) -> float:
+        """Events over the time that was looked at, in all blocks or in all but one."""
+        events, seconds = self.events(), self.windows[:, 1] - self.windows[:, 0]
+        keep = np.arange(self.blocks) != (-1 if without is None else without)
+        return float(max(events[keep].sum(), 1.0) / seconds[keep].sum())
+
     def by_gap(self, of_piece: FloatArray) -> FloatArray:
         """Sum over the pieces of each gap between two events, in order."""
         ends = self.event | self.cut

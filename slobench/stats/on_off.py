@@ -15,6 +15,7 @@ from slobench.stats.renewal import gamma_log_density, gamma_log_survival
 _MOST_OFFS = 50  # silences within one gap
 _LEFT_OUT = 1e-10  # share of gaps with more of them
 _TINY = 1e-290
+_NEVER = -1e4
 _CELL = 0.2  # of log x
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(4)
 
@@ -65,7 +66,7 @@ def _log_sum_density(x: FloatArray, one: Gamma, other: Gamma) -> FloatArray:
     (a, s), (b, t) = sorted((one, other), key=lambda each: each[1])  # s <= t
     front = (a + b - 1) * np.log(x) - x / t - math.lgamma(a + b) - a * math.log(s) - b * math.log(t)
     z = x * (1 / s - 1 / t)
-    value = hyp1f1(a, a + b, -z)
+    value = np.nan_to_num(hyp1f1(a, a + b, -z), nan=0.0)
     kummer = np.log(np.maximum(value, _TINY))
     far = value <= _TINY  # there only the first term of its expansion is left
     kummer[far] = math.lgamma(a + b) - math.lgamma(b) - a * np.log(z[far])
@@ -98,7 +99,7 @@ class _WithOffs:
         cells = np.exp(inside - peak).reshape(-1, len(_NODES)) @ _WEIGHTS
         beyond = np.concatenate([np.cumsum(cells[::-1])[::-1], cells[-1:] * _TINY])
         # What lies below the grid is less than the error of the sum.
-        tail = np.log(beyond / beyond[0]) + math.log1p(-weights[0])
+        tail = np.log(np.maximum(beyond / beyond[0], _TINY)) + math.log1p(-weights[0])
         return cls(
             float(edges[0]), float(edges[-1]), CubicSpline(edges, logs[: len(edges)]), PchipInterpolator(edges, tail)
         )
@@ -121,4 +122,4 @@ def _log_sum(weights: list[float], on: Gamma, off: Gamma, x: FloatArray) -> Floa
         math.log(weight) + _log_sum_density(x, (on[0] + j, on[1]), (j * off[0], off[1]))
         for j, weight in enumerate(weights[1:], 1)
     ]
-    return np.asarray(np.logaddexp.reduce(parts))
+    return np.nan_to_num(np.logaddexp.reduce(parts), nan=_NEVER, neginf=_NEVER, posinf=_NEVER)

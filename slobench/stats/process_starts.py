@@ -21,30 +21,27 @@ def gaps_of(seen: Observed) -> FloatArray:
     return seen.by_gap(seen.length)
 
 
-def renewal_starts(seen: Observed) -> Starts:
-    """Rate and cv: that of the gaps, and one of calm arrivals."""
+def poisson_starts(seen: Observed) -> Starts:  # noqa: ARG001 (as the others)
+    """Return nothing to begin from: a rate is all there is."""
+    return [()]
+
+
+def gamma_starts(seen: Observed) -> Starts:
+    """The cv of the gaps, and that of calm arrivals."""
     gaps = gaps_of(seen)
-    rate = 1 / float(gaps.mean())
-    return [(rate, float(gaps.std() / gaps.mean())), (rate, 1.0)]
-
-
-def poisson_starts(seen: Observed) -> Starts:
-    """The rate alone."""
-    return [renewal_starts(seen)[0][:1]]
-
-
-def unit_starts(seen: Observed) -> Starts:
-    """The cv alone."""
-    return [start[1:] for start in renewal_starts(seen)]
+    return [(float(gaps.std() / gaps.mean()),), (1.0,)]
 
 
 def weibull_starts(seen: Observed) -> Starts:
-    """Rate and shape, by the usual power of the cv."""
-    return [(rate, cv**-1.086) for rate, cv in renewal_starts(seen)]
+    """The shape, by the usual power of the cv."""
+    return [(max(cv, 0.01) ** -1.086,) for (cv,) in gamma_starts(seen)]
 
 
 def on_off_starts(seen: Observed) -> Starts:
-    """Split the gaps at several lengths: what is shorter passes while on, what is longer is silence."""
+    """The cv of gaps while on, mean on and off, the cv of off-times, by splitting the gaps at several lengths.
+
+    What is shorter passes while on, what is longer is silence.
+    """
     gaps = gaps_of(seen)
     starts: Starts = []
     for cut in np.quantile(gaps, _CUTS).tolist():
@@ -53,16 +50,16 @@ def on_off_starts(seen: Observed) -> Starts:
             continue
         on_s, off_s = float(short.mean()), float(long.mean())
         on_cv, off_cv = max(float(short.std()) / on_s, 0.1), max(float(long.std()) / off_s, 0.1)
-        starts.append((1 / on_s, on_cv, float(short.sum()) / len(long), off_s, off_cv))
+        starts.append((on_cv, float(short.sum()) / len(long), off_s, off_cv))
     mean = float(gaps.mean())
-    return starts or [(1.1 / mean, 1.0, 50 * mean, 5 * mean, 1.0)]
+    return starts or [(1.0, 50 * mean, 5 * mean, 1.0)]
 
 
 def mmpp_starts(seen: Observed) -> Starts:
-    """Rates of busy and calm windows of several lengths, and how long each lasts; and an on/off source."""
+    """Calm over busy rate and how long each lasts, by windows of several lengths; and an on/off source."""
     gaps = gaps_of(seen)
     times = np.cumsum(gaps)
-    starts: Starts = [(on, on / 100, stay, off) for on, _, stay, off, _ in on_off_starts(seen)]
+    starts: Starts = [(0.01, stay, off) for _, stay, off, _ in on_off_starts(seen)]
     for scale in _SCALES:
         width = scale * float(gaps.mean())
         counted = counts(times, width, 0.0, float(times[-1]))
@@ -71,7 +68,7 @@ def mmpp_starts(seen: Observed) -> Starts:
             continue
         turns = max(float(np.abs(np.diff(busy.astype(np.int64))).sum()) / 2, 1.0)
         stays = (float(busy.sum()) * width / turns, float((~busy).sum()) * width / turns)
-        starts.append((float(counted[busy].mean()) / width, float(counted[~busy].mean()) / width, *stays))
+        starts.append((float(counted[~busy].mean() / counted[busy].mean()), *stays))
     return starts
 
 
@@ -82,4 +79,4 @@ def hawkes_starts(seen: Observed) -> Starts:
     times = np.cumsum(gaps)
     spread = dispersion(counts(times, 100 / rate, 0.0, float(times[-1])))
     branching = 0.3 if math.isnan(spread) or spread <= 1.2 else min(1 - 1 / math.sqrt(spread), 0.95)
-    return [(rate, branching, rate * speed) for speed in (0.05, 0.5, 5.0, 50.0)]
+    return [(branching, rate * speed) for speed in (0.05, 0.5, 5.0, 50.0)]

@@ -1,128 +1,28 @@
-"""Models of arrivals that can be fitted: their parameters, where to start, and what they make of what was seen."""
+"""Models of arrivals that can be fitted: renewal, on/off, Markov-modulated, self-exciting, and of a changing rate."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from slobench.stats.climb import Scores, climb, without, without_each
 from slobench.stats.hawkes import hawkes_pieces
 from slobench.stats.mmpp import mmpp_pieces
 from slobench.stats.observed import GapLaw, Observed
 from slobench.stats.on_off import on_off_gaps
+from slobench.stats.process_model import Bounded, LeftOut, Model, OfPieces
 from slobench.stats.process_starts import (
+    gamma_starts,
     hawkes_starts,
     mmpp_starts,
     on_off_starts,
     poisson_starts,
-    renewal_starts,
-    unit_starts,
     weibull_starts,
 )
 from slobench.stats.quantiles import FloatArray
 from slobench.stats.rate_curve import Curve, fit_curve
 from slobench.stats.renewal import gamma_gaps, weibull_cv, weibull_gaps
-
-_AT = 1e-3
-_CLIMBED = 2  # starts that are followed up, the most promising first
-OfPieces = Callable[[Sequence[float], Observed], FloatArray]
-
-
-@dataclass(frozen=True, slots=True)
-class Bounded:
-    """A parameter above 0 (fitted as its logarithm), or between 0 and 1 (as its log odds), kept within [low, high]."""
-
-    name: str
-    low: float
-    high: float
-    share: bool = False
-
-    def is_inside(self, value: float) -> bool:
-        """Whether a value does not lie at a bound."""
-        return self.low * (1 + _AT) < value < self.high * (1 - _AT)
-
-    def inward(self, value: float) -> float:
-        """Return the number that is fitted."""
-        kept = min(max(value, self.low), self.high)
-        return math.log(kept / (1 - kept)) if self.share else math.log(kept)
-
-    def outward(self, number: float) -> float:
-        """Return the parameter."""
-        value = 1 / (1 + math.exp(-number)) if self.share else math.exp(number)
-        return min(max(value, self.low), self.high)
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """Parameters fitted without each block in turn, and which of them the likelihood determines at all."""
-
-    values: list[tuple[float, ...]]
-    determined: tuple[bool, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A process that is fitted by maximum likelihood.
-
-    likelihood, hazard: (parameters, what was seen) -> log-likelihood and integrated intensity of each piece, given
-    everything before it. starts: parameters to begin from. shown: parameters as they are reported.
-    """
-
-    name: str
-    parameters: tuple[Bounded, ...]
-    likelihood: OfPieces
-    hazard: OfPieces
-    starts: Callable[[Observed], list[tuple[float, ...]]]
-    shown: Callable[[Sequence[float]], tuple[float, ...]] = field(default=tuple)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the parameters."""
-        return tuple(each.name for each in self.parameters)
-
-    def scores(self, values: Sequence[float], seen: Observed) -> FloatArray:
-        """Log-likelihood of each block, given everything before it."""
-        return seen.by_block(self.likelihood(values, seen))
-
-    def rescaled(self, values: Sequence[float], seen: Observed) -> FloatArray:
-        """Integrated intensity of each gap: exponential of mean 1 where the model is right."""
-        return seen.by_gap(self.hazard(values, seen))
-
-    def fit(self, seen: Observed) -> tuple[float, ...]:
-        """Parameters that make what was seen likeliest, from the most promising of the starts."""
-        scores, low, high = self._on_its_scale(seen)
-        starts = [self._inward(each) for each in self.starts(seen)]
-        starts.sort(key=lambda each: -float(np.nan_to_num(scores(each).sum(), nan=-np.inf)))
-        found = [climb(scores, each, low, high) for each in starts[:_CLIMBED]]
-        return self._outward(max(found, key=lambda each: each[1])[0])
-
-    def without_each(self, seen: Observed, values: Sequence[float]) -> LeftOut:
-        """Parameters fitted without each block in turn, near those of all blocks."""
-        found, determined = without_each(*self._near(seen, values))
-        free = [each.is_inside(value) for each, value in zip(self.parameters, values, strict=True)]
-        return LeftOut([self._outward(row) for row in found], tuple((determined & free).tolist()))
-
-    def without(self, seen: Observed, values: Sequence[float], block: int) -> tuple[float, ...]:
-        """Parameters fitted without one block, near those of all blocks."""
-        return self._outward(without(*self._near(seen, values), block))
-
-    def _near(self, seen: Observed, values: Sequence[float]) -> tuple[Scores, FloatArray, FloatArray, FloatArray]:
-        scores, low, high = self._on_its_scale(seen)
-        return scores, self._inward(values), low, high
-
-    def _on_its_scale(self, seen: Observed) -> tuple[Scores, FloatArray, FloatArray]:
-        low = np.array([each.inward(each.low) for each in self.parameters])
-        high = np.array([each.inward(each.high) for each in self.parameters])
-        return lambda at: self.scores(self._outward(at), seen), low, high
-
-    def _inward(self, values: Sequence[float]) -> FloatArray:
-        return np.array([each.inward(value) for each, value in zip(self.parameters, values, strict=True)])
-
-    def _outward(self, numbers: FloatArray) -> tuple[float, ...]:
-        return tuple(each.outward(float(x)) for each, x in zip(self.parameters, numbers, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +52,14 @@ class Varying:
         curve, law = self._parts(values, seen)
         return seen.by_gap(_in_operational_time(curve, seen).renewal_hazard(law))
 
+    def whole(self, rate: float, free: Sequence[float]) -> tuple[float, ...]:  # noqa: ARG002 (as of the others)
+        """All parameters: none is given."""
+        return tuple(free)
+
     def fit(self, seen: Observed) -> tuple[float, ...]:
         """Fit the rate as if arrivals were Poisson, which holds for any, then the cv in its operational time."""
         rates = fit_curve(seen, self.knots)
-        cv = _UNIT_GAMMA.fit(_in_operational_time(Curve(seen.end, rates), seen)) if self.gamma else ()
+        cv = GAMMA.fit(_in_operational_time(Curve(seen.end, rates), seen), 1.0) if self.gamma else ()
         return (*rates.tolist(), *cv)
 
     def without_each(self, seen: Observed, values: Sequence[float]) -> LeftOut:
@@ -166,7 +70,7 @@ class Varying:
             own = fit_curve(seen, self.knots, without=block, near=rates)
             cv: tuple[float, ...] = ()
             if self.gamma:
-                cv = _UNIT_GAMMA.without(_in_operational_time(Curve(seen.end, own), seen), values[-1:], block)
+                cv = GAMMA.without(_in_operational_time(Curve(seen.end, own), seen), values[-1:], block, 1.0)
             found.append((*own.tolist(), *cv))
         return LeftOut(found, (True,) * len(values))
 
@@ -192,8 +96,9 @@ def _stretch(curve: Curve, seen: Observed) -> FloatArray:
 
 
 def _renewal(law: Callable[..., GapLaw]) -> tuple[OfPieces, OfPieces]:
-    return lambda values, seen: seen.renewal_scores(law(*values)), lambda values, seen: seen.renewal_hazard(
-        law(*values)
+    return (
+        lambda values, seen: seen.renewal_scores(law(*values)),
+        lambda values, seen: seen.renewal_hazard(law(*values)),
     )
 
 
@@ -205,56 +110,63 @@ def _hawkes(which: int) -> OfPieces:
     return lambda values, seen: hawkes_pieces(values[0], values[1], values[2], seen)[which]
 
 
-def _busy_first(values: Sequence[float]) -> tuple[float, ...]:
-    busy, calm, stay, rest = values
-    return (busy, calm, stay, rest) if busy >= calm else (calm, busy, rest, stay)
+def _with_rate(rate: float, free: Sequence[float]) -> tuple[float, ...]:
+    return (rate, *free)
 
 
-_RATE = Bounded("rate", 1e-6, 1e6)
-_CV = Bounded("cv", 0.02, 100.0)
+def _on_off(rate: float, free: Sequence[float]) -> tuple[float, ...]:
+    on_cv, mean_on, mean_off, off_cv = free
+    return (rate * (mean_on + mean_off) / mean_on, on_cv, mean_on, mean_off, off_cv)
 
-POISSON = Model("Poisson", (_RATE,), *_renewal(lambda rate: gamma_gaps(rate, 1.0)), poisson_starts)
-GAMMA = Model("gamma", (_RATE, _CV), *_renewal(gamma_gaps), renewal_starts)
+
+def _busy_and_calm(rate: float, free: Sequence[float]) -> tuple[float, ...]:
+    calm, stay, rest = free
+    busy = rate * (stay + rest) / (stay + calm * rest)
+    return (busy, calm * busy, stay, rest)
+
+
+POISSON = Model("Poisson", ("rate",), (), _with_rate, *_renewal(lambda rate: gamma_gaps(rate, 1.0)), poisson_starts)
+GAMMA = Model("gamma", ("rate", "cv"), (Bounded("cv", 0.02, 100.0),), _with_rate, *_renewal(gamma_gaps), gamma_starts)
 WEIBULL = Model(
     "Weibull",
-    (_RATE, Bounded("cv", 0.1, 30.0)),
+    ("rate", "cv"),
+    (Bounded("shape", 0.1, 30.0),),
+    _with_rate,
     *_renewal(weibull_gaps),
     weibull_starts,
     lambda values: (values[0], weibull_cv(values[1])),
 )
 ON_OFF = Model(
     "on/off",
+    ("on_rate", "on_cv", "mean_on", "mean_off", "off_cv"),
     (
-        Bounded("on_rate", 1e-6, 1e6),
-        Bounded("on_cv", 0.05, 30.0),
+        Bounded("on_cv", 0.1, 30.0),
         Bounded("mean_on", 1e-6, 1e7),
         Bounded("mean_off", 1e-6, 1e7),
-        Bounded("off_cv", 0.05, 2.0),  # beyond it more and shorter silences say the same
+        Bounded("off_cv", 0.2, 2.0),  # beyond it more and shorter silences say the same
     ),
+    _on_off,
     *_renewal(on_off_gaps),
     on_off_starts,
 )
 MMPP = Model(
     "MMPP",
-    (
-        Bounded("busy_rate", 1e-6, 1e6),
-        Bounded("calm_rate", 1e-9, 1e6),
-        Bounded("mean_busy", 1e-6, 1e7),
-        Bounded("mean_calm", 1e-6, 1e7),
-    ),
+    ("busy_rate", "calm_rate", "mean_busy", "mean_calm"),
+    (Bounded("calm_over_busy", 1e-6, 1.0), Bounded("mean_busy", 1e-6, 1e7), Bounded("mean_calm", 1e-6, 1e7)),
+    _busy_and_calm,
     _mmpp(0),
     _mmpp(1),
     mmpp_starts,
-    _busy_first,
 )
 HAWKES = Model(
     "Hawkes",
-    (_RATE, Bounded("branching", 1e-4, 0.99, share=True), Bounded("decay", 1e-6, 1e6)),
+    ("rate", "branching", "decay"),
+    (Bounded("branching", 1e-4, 0.99, share=True), Bounded("decay", 1e-6, 1e6)),
+    _with_rate,
     _hawkes(0),
     _hawkes(1),
     hawkes_starts,
 )
-_UNIT_GAMMA = Model("gamma of mean 1", (_CV,), *_renewal(lambda cv: gamma_gaps(1.0, cv)), unit_starts)
 
 AnyModel = Model | Varying
 STEADY = (POISSON, GAMMA, WEIBULL, ON_OFF, MMPP, HAWKES)
