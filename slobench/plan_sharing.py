@@ -43,10 +43,10 @@ def distinct(plan: Plan, workload: Workload) -> int:
 
 
 def prompt_blocks(plan: Plan, workload: Workload, block_tokens: int) -> Sequence[Sequence[int]]:
-    """Names of the whole blocks at the start of each prompt that others may have too, as a server's cache has them."""
+    """Names, from 0 up, of the whole blocks at the start of each prompt that others may have too."""
     contents = prompt_contents(plan, workload)
     if contents.unique:
         return [()] * len(plan)
     offsets, ids = block_ids(contents, plan.input_tokens, block_tokens)
-    names = ids.tolist()
+    names = (ids & np.int64(2**63 - 1)).tolist()
     return [names[low:high] for low, high in pairwise(offsets.tolist())]

@@ -2,7 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import overload
+
+
+class BlockNames(Sequence[int]):
+    """Names of the n full blocks of one prompt and its reply: those that others may have too, then its own ones.
+
+    own: the first of its own, which count up from there; no other prompt may have any of them.
+    """
+
+    __slots__ = ("_n", "_own", "_shared")
+
+    def __init__(self, shared: Sequence[int], own: int, n: int) -> None:
+        self._shared, self._own, self._n = shared, own, n
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __iter__(self) -> Iterator[int]:
+        yield from self._shared
+        yield from range(self._own, self._own + self._n - len(self._shared))
+
+    @overload
+    def __getitem__(self, at: int) -> int: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[int]: ...
+    def __getitem__(self, at: int | slice) -> int | list[int]:
+        if not isinstance(at, slice):
+            return self[at : at + 1][0]
+        start, stop, _ = at.indices(self._n)
+        behind = self._own - len(self._shared)
+        own = range(behind + max(start, len(self._shared)), behind + max(stop, len(self._shared)))
+        return [*self._shared[start:stop], *own]
 
 
 class KvCache:
@@ -18,7 +52,9 @@ class KvCache:
         self.prefix_cache = prefix_cache
         self.free = blocks  # empty, or findable and unused
         self._uses: dict[int, int] = {}  # block hash -> requests that hold it
-        self._unused: dict[int, None] = {}  # findable and held by nobody, the longest unused first
+        # Findable and held by nobody, the longest unused first. A dict would look for its first key through all those
+        # that were deleted before it.
+        self._unused: OrderedDict[int, None] = OrderedDict()
 
     def usage(self) -> float:
         """Return the share of blocks that requests hold."""
@@ -27,7 +63,7 @@ class KvCache:
     def find(self, hashes: Sequence[int], limit: int) -> tuple[int, int]:
         """Return how many of the first `limit` blocks are found from the start, and how many of those nobody holds."""
         found = unused = 0
-        for block in hashes[:limit]:
+        for block in islice(hashes, limit):
             uses = self._uses.get(block)
             if uses is None:
                 break
@@ -47,8 +83,8 @@ class KvCache:
         """Take `blocks` empty ones, evicting unused ones where needed; the caller has checked `free`."""
         self.free -= blocks
         while len(self._unused) > self.free:
-            oldest = next(iter(self._unused))
-            del self._unused[oldest], self._uses[oldest]
+            oldest, _ = self._unused.popitem(last=False)
+            del self._uses[oldest]
 
     def name(self, hashes: Sequence[int]) -> list[int]:
         """Make just filled blocks findable; return those that were not yet (the others stay private copies)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +12,7 @@ import numpy as np
 from slobench.config.engine import Engine
 from slobench.config.slo import Slo
 from slobench.config.workload import Workload
+from slobench.engine.kv import BlockNames
 from slobench.engine.model import EngineCore, Request
 from slobench.errors import ConfigError
 from slobench.experiment.events import Event, Progress
@@ -70,7 +71,7 @@ class _Pending:
 
 
 class Row(NamedTuple):
-    """A request as the engine sees it; blocks: names of those at the start of its prompt that others may have too."""
+    """A request as the engine sees it; blocks: names of those of its prompt and reply."""
 
     class_code: int
     input_tokens: int
@@ -91,13 +92,23 @@ class VirtualEngine:
         self._each_token = each_token
         self._open: dict[int, int] = {}
         self._spec, self._workload = spec, workload
+        self._named = 0  # blocks of all prompts so far
 
     def rows(self, plan: Plan) -> Iterator[Row]:
         """Yield what the engine is told of each request of a plan."""
-        cached = self._spec.prefix_cache
-        blocks = prompt_blocks(plan, self._workload, self._spec.block_tokens) if cached else [()] * len(plan)
         columns = (plan.class_code, plan.input_tokens, plan.output_tokens, plan.priority)
-        return map(Row, *(column.tolist() for column in columns), blocks)
+        return map(Row, *(column.tolist() for column in columns), self._blocks(plan))
+
+    def _blocks(self, plan: Plan) -> Iterable[Sequence[int]]:
+        """Names of the blocks of each prompt and its reply; none where nothing can be found again."""
+        size = self._spec.block_tokens
+        shared = prompt_blocks(plan, self._workload, size) if self._spec.prefix_cache else ()
+        if not any(shared):
+            return [()] * len(plan)
+        counts = (plan.input_tokens + plan.output_tokens) // size
+        first = -np.cumsum(counts) - self._named  # downwards: what is shared has names from 0 up
+        self._named += int(counts.sum())
+        return map(BlockNames, shared, first.tolist(), counts.tolist())
 
     def arrive(self, due_ns: int, asked: Row) -> None:
         """Take in a request that is due now."""

@@ -1,6 +1,10 @@
 """The KV cache: what is found again, what is evicted, and that no block is lost."""
 
-from slobench.engine.kv import KvCache
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slobench.engine.kv import BlockNames, KvCache
 
 
 def filled(cache: KvCache, hashes: list[int]) -> list[int]:
@@ -58,3 +62,19 @@ def test_a_second_copy_of_a_block_stays_private():
     cache.release(second, 1)
     assert cache.free == 4
     assert cache.find([7], 1) == (1, 1)
+
+
+@given(shared=st.lists(st.integers(0, 99), max_size=6), more=st.integers(0, 6), own=st.integers(-99, -20), at=st.data())
+def test_names_of_blocks_are_a_list_that_is_not_written_down(shared, more, own, at):
+    """Shared names and then its own, by place, by slice and in order, as a list of them has them."""
+    n = len(shared) + more
+    whole = [*shared, *range(own, own + more)]
+    names = BlockNames(shared, own, n)
+    assert list(names) == whole
+    assert len(names) == n
+    low, high = sorted((at.draw(st.integers(0, n + 2)), at.draw(st.integers(0, n + 2))))
+    assert names[low:high] == whole[low:high]
+    for k in range(n):
+        assert names[k] == whole[k]
+    with pytest.raises(IndexError):
+        names[n]

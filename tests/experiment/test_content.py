@@ -19,11 +19,14 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from slobench.config.engine import Engine
 from slobench.config.load import load_target, load_workload
 from slobench.config.target import SimTarget
+from slobench.config.workload import Workload
 from slobench.experiment.virtual_stream import VirtualEngine
 from slobench.plan import Plan, build_plan
-from slobench.plan_sharing import found_tokens, planned_sharing
+from slobench.plan_sharing import found_tokens, planned_sharing, prompt_contents
+from slobench.workload.sharing import hits
 from tests.conformance.dialect import DONE, Dialect
 from tests.experiment.running import Run, running
 from tests.targets.fake_server import VLLM, serving
@@ -215,3 +218,20 @@ def test_virtual_time_finds_what_the_plan_repeats(tmp_path: Path) -> None:
     assert sharing is not None
     assert (engine.core.prefix_queries, engine.core.prefix_hits) == (sharing.tokens, sharing.hit_tokens)
     assert sharing.token_hit_rate > 0.3
+
+
+def test_virtual_time_forgets_as_a_cache_of_its_size(tmp_path: Path) -> None:
+    """Where the cache is too small, what it finds is what the longest unused blocks' loss leaves of the plan."""
+    spec = {"arrivals": {"process": "poisson", "rate": 9}, "input_tokens": {"dist": "uniform", "low": 200, "high": 400},
+            "output_tokens": constant(1), "prefix": {"pool": 30, "zipf": 1, "tokens": constant(160)}}  # fmt: skip
+    workload = Workload.model_validate({"name": "w", "classes": {"a": spec}, "requests": 600})
+    plan = build_plan(workload, 1)
+    engine = VirtualEngine(Engine(kv_tokens=16 * 150, block_tokens=16), workload, 1, each_token=False)
+    for row in engine.rows(plan):
+        engine.arrive(engine.now_ns, row)
+        while engine.step() is not None:
+            pass
+    contents, tokens = prompt_contents(plan, workload), plan.input_tokens
+    endless, bounded = (hits(contents, tokens, 16, capacity_blocks=blocks).hit_tokens for blocks in (None, 150))
+    assert bounded < 0.6 * endless
+    assert engine.core.prefix_hits == pytest.approx(bounded, rel=0.05)
