@@ -15,7 +15,9 @@ from typing import Any, Literal
 
 from slobench.config.load import load_target, load_workload
 from slobench.config.secrets import resolve_secrets
+from slobench.config.target import RemoteTarget
 from slobench.errors import SlobenchError
+from slobench.experiment.telemetry import gpus_of, servers_of
 from slobench.generate import native
 from slobench.generate.pool import default_workers
 from slobench.names import Exit
@@ -62,6 +64,8 @@ def diagnose(target: str | None, workload: str | None, results: Path = Path("res
         checks.append(_attempt("workload", lambda: _workload(workload)))
     if target is not None:
         checks.append(_attempt("target", lambda: _target(target)))
+        if checks[-1].level == "ok":
+            checks += _telemetry(target)
     return checks
 
 
@@ -190,9 +194,29 @@ def _target(name: str) -> str:
     return preflight(target, resolve_secrets(target.talk))
 
 
+def _telemetry(name: str) -> Iterator[Check]:
+    """What would be sampled of the server: its metrics, where it runs already, and its GPUs."""
+    target = load_target(name).value
+    if isinstance(target, RemoteTarget):
+        try:
+            found, notes = servers_of(target, target.url, resolve_secrets(target.talk), known=False)
+        except SlobenchError as error:
+            yield _failed("metrics", error)
+        else:
+            kinds = ", ".join(f"{source.kind} at {url}" for url, source in found.items())
+            what, _, fix = (notes[0] if notes else kinds or "not asked for").partition("; ")
+            yield Check("metrics", "warn" if notes else "ok", what, fix)
+    gpus = gpus_of(target)
+    yield Check("gpus", "ok", ", ".join(gpu.model for gpu in gpus.sources) or f"none sampled: {gpus.absent}")
+
+
+def _failed(name: str, error: SlobenchError) -> Check:
+    what, _, rest = str(error).partition("\n")
+    return Check(name, "fail", what, "\n".join(line.strip() for line in rest.splitlines()), error.exit)
+
+
 def _attempt(name: str, look: Callable[[], str]) -> Check:
     try:
         return Check(name, "ok", look())
     except SlobenchError as error:
-        what, _, rest = str(error).partition("\n")
-        return Check(name, "fail", what, "\n".join(line.strip() for line in rest.splitlines()), error.exit)
+        return _failed(name, error)

@@ -26,6 +26,7 @@ from slobench.telemetry.source import SampleError, Source
 
 _ACCEPT = "text/plain;version=0.0.4"
 _TIMEOUT_S = 5.0
+_HINT = "; SGLang tells them with --enable-metrics; another address goes into telemetry.urls"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,52 +51,56 @@ def watch(target: AnyTarget, running: RunningTarget, spool: Path, nvml: Nvml | N
 
     Raises ConfigError where an address of metrics that the settings name does not answer.
     """
-    settings = Telemetry(urls=(), gpus=()) if isinstance(target, NullTarget) else target.telemetry
-    servers, notes = _servers(target, settings, running)
-    gpus = _gpus(target, settings, nvml)
+    endpoint = running.endpoint
+    servers, notes = servers_of(target, endpoint.url, endpoint.headers, known="version" in running.observed)
+    gpus = gpus_of(target, nvml)
     lanes: list[Sequence[Source]] = [*([server] for server in servers.values()), gpus.sources, [HostSource()]]
-    sampler = Sampler(spool, lanes, settings.interval)
+    sampler = Sampler(spool, lanes, _settings(target).interval)
     sampler.begin()
     return Watching(sampler, servers, gpus, notes)
 
 
-def _servers(
-    target: AnyTarget, settings: Telemetry, running: RunningTarget
+def servers_of(
+    target: AnyTarget, url: str, headers: Mapping[str, str], *, known: bool
 ) -> tuple[dict[str, ServerSource], tuple[str, ...]]:
-    """The servers that tell something, by address, and a note where the target's own address tells nothing."""
+    """The servers that tell something, by address, and a note where the target's own address tells nothing.
+
+    url: of the running target; headers: its own, secrets included. known: it said what it is.
+    Raises ConfigError where an address that the settings name does not answer.
+    """
+    settings = _settings(target)
     if settings.urls is None:
-        url = f"{running.endpoint.url}/metrics"
-        source = ServerSource(SERVER, _fetch(target, url, running))
+        own = f"{url}/metrics"
+        source = ServerSource(SERVER, _fetch(target, own, url, headers))
         try:
             source.look()
         except SampleError as error:
-            return {}, (f"no server metrics: {url}: {error}{_hint(running)}",)
-        return {url: source}, ()
+            return {}, (f"no server metrics: {own}: {error}{'' if known else _HINT}",)
+        return {own: source}, ()
     many = len(settings.urls) > 1
     found = {}
-    for number, url in enumerate(settings.urls):
-        source = ServerSource(f"{SERVER}-{number}" if many else SERVER, _fetch(target, url, running))
+    for number, address in enumerate(settings.urls):
+        source = ServerSource(f"{SERVER}-{number}" if many else SERVER, _fetch(target, address, url, headers))
         try:
             source.look()
         except SampleError as error:
             raise ConfigError(
-                f"telemetry.urls: {url}: {error}\n"
+                f"telemetry.urls: {address}: {error}\n"
                 "  expected  the server's Prometheus metrics; leave it out for the target's own /metrics, [] for none"
             ) from None
-        found[url] = source
+        found[address] = source
     return found, ()
 
 
-def _hint(running: RunningTarget) -> str:
-    own = running.observed.get("version")
-    return "" if own else "; SGLang tells them with --enable-metrics; another address goes into telemetry.urls"
+def _settings(target: AnyTarget) -> Telemetry:
+    return Telemetry(urls=(), gpus=()) if isinstance(target, NullTarget) else target.telemetry
 
 
-def _fetch(target: AnyTarget, url: str, running: RunningTarget) -> Fetch:
+def _fetch(target: AnyTarget, address: str, url: str, headers: Mapping[str, str]) -> Fetch:
     """How to get one address. The target's headers go to its own host, under its own scheme, and nowhere else."""
-    aim, own = urlsplit(url), urlsplit(running.endpoint.url)
+    aim, own = urlsplit(address), urlsplit(url)
     same = (aim.scheme, aim.hostname) == (own.scheme, own.hostname)
-    server = questions(target.talk, f"{aim.scheme}://{aim.netloc}", running.endpoint.headers if same else {})
+    server = questions(target.talk, f"{aim.scheme}://{aim.netloc}", headers if same else {})
     return lambda: _text(server, aim.path)
 
 
@@ -109,8 +114,9 @@ def _text(server: Server, path: str) -> str:
     return answer.body.decode(errors="replace")
 
 
-def _gpus(target: AnyTarget, settings: Telemetry, nvml: Nvml | None) -> Gpus:
+def gpus_of(target: AnyTarget, nvml: Nvml | None = None) -> Gpus:
     """The GPUs of this machine, where the server is on it and could use one."""
+    settings = _settings(target)
     if settings.gpus is None and not is_local(target):
         return Gpus((), "the server is on another machine")
     wanted = () if settings.gpus is None and isinstance(target, SimTarget) else settings.gpus

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from slobench.experiment import doctor
 from slobench.names import Exit
+from tests.targets.fake_server import VLLM, serving
 
 
 def by_name(checks: list[doctor.Check]) -> dict[str, doctor.Check]:
@@ -47,3 +48,22 @@ def test_a_slow_clock_and_a_busy_machine_are_warned_about():
     assert doctor._load(facts).level == "warn"
     assert doctor._cores(facts).level == "warn"
     assert doctor._load({**facts, "load_average": [0.5]}).level == "ok"
+
+
+def test_what_would_be_sampled_of_a_server_is_said():
+    """Its metrics where it tells some, a warning with what to do where not; GPUs, or why there are none."""
+    told = b"vllm:num_requests_running 1\n"
+    with serving({**VLLM, "/metrics": (200, told)}) as (url, _):
+        checks = by_name(doctor.diagnose(url, None))
+        assert (checks["metrics"].level, checks["metrics"].seen) == ("ok", f"vLLM at {url}/metrics")
+    assert checks["gpus"].level == "ok"
+    with serving(VLLM) as (url, _):
+        checks = by_name(doctor.diagnose(url, None))
+        assert (checks["metrics"].level, checks["metrics"].seen) == (
+            "warn",
+            f"no server metrics: {url}/metrics: HTTP 404",
+        )
+        assert "telemetry.urls" in checks["metrics"].fix
+    checks = by_name(doctor.diagnose("sim", None))
+    assert "metrics" not in checks
+    assert checks["gpus"].seen == "none sampled: not asked for"
