@@ -88,6 +88,8 @@ def shares(workload: Workload) -> dict[str, float]:
         process = spec.arrivals
         if process is None or not is_level(process):
             meant = "has no arrival rate that could be varied"
+            if spec.recorded is not None:
+                meant = "replays a recording, whose load is what it was"
             if process is not None and not isinstance(process, Burst):
                 meant = f"has a load that is meant to change ({process.process}): there is no level of it to be found"
             raise ConfigError(

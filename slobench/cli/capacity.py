@@ -157,8 +157,9 @@ def command(
         vr=vr,
         budget=Budget(*parse_budget(budget)) if budget else Budget(),
     )
+    ask = ask_for(trial, wanted, settings)
     _refuse_start(settings)
-    ended = perform(ask_for(trial, wanted, settings), quiet=quiet)
+    ended = perform(ask, quiet=quiet)
     raise typer.Exit(show(ended, as_json=as_json, quiet=quiet))
 
 

@@ -148,6 +148,11 @@ def _load_over(given: Given, workload: Workload, flags: RunFlags) -> tuple[Given
         given, notes = put(given, ("loop", "max_in_flight"), users, "--concurrency"), (_cap_note(users),)
     total = workload.offered_rate()
     for name, spec in workload.classes.items():
+        if spec.recorded is not None and (rate is not None or process is not None):
+            raise UsageError(
+                f"--{'arrivals' if rate is None else 'rate'}: class {name} replays a recording at its own times\n"
+                f"  expected  --set classes.{name}.recorded.speed=2, or a process in its `recorded.arrivals`"
+            )
         own = spec.arrivals
         part = None if own is None or isinstance(own, Burst) else mean_rate(own) / total
         if rate is not None and part is None:

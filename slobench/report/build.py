@@ -211,6 +211,8 @@ def _arrivals(workload: Workload) -> str:
     kinds = []
     for spec in workload.classes.values():
         how = spec.arrivals
+        if spec.recorded is not None:
+            kinds.append("recorded")
         if how is not None:
             said = " ".join([how.process, *(f"{key} {value}" for key, value in traits(how).items())])
             kinds.append(f"{said} of sessions" if spec.session else said)

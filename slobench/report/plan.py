@@ -64,7 +64,10 @@ class ClassFacts:
 
 @dataclass(frozen=True, slots=True)
 class PlanFacts:
-    """The whole plan; after_duration: rows offered only while the last replies that count come in."""
+    """The whole plan; after_duration: rows offered only while the last replies that count come in.
+
+    notes: what recordings lacked, or was left out of them.
+    """
 
     workload: str
     seed: int
@@ -77,6 +80,7 @@ class PlanFacts:
     unique_share: float  # of the requests
     hit_rate_planned: float  # share of all prompt tokens that an endless prefix cache finds, in blocks of 16
     classes: dict[str, ClassFacts]
+    notes: tuple[str, ...] = ()
 
 
 def describe(plan: Plan, workload: Workload, seed: int) -> PlanFacts:
@@ -97,6 +101,7 @@ def describe(plan: Plan, workload: Workload, seed: int) -> PlanFacts:
         unique_share=unique / len(plan),
         hit_rate_planned=float(found.sum() / plan.input_tokens.sum()),
         classes={plan.class_names[code]: _class_facts(plan, workload, seed, code, found) for code in present},
+        notes=plan.notes,
     )
 
 
@@ -115,6 +120,7 @@ def render(facts: PlanFacts) -> str:
         f"requests  {facts.requests}{span}{late}; {facts.sessions} sessions",
         f"prompts   {facts.unique_prompts} of {facts.requests} unique ({100 * facts.unique_share:.4g}%)",
     ]
+    lines += [f"note      {note}" for note in facts.notes]
     for name, each in facts.classes.items():
         lines += [
             "",
@@ -135,14 +141,14 @@ def _class_facts(plan: Plan, workload: Workload, seed: int, code: int, found: In
     spec = workload.classes[name]
     mine = np.flatnonzero(plan.class_code == code)
     rows = plan.take(mine)
-    due = None if rows.scheduled_ns is None else np.sort(rows.scheduled_ns[rows.turn == 0])
+    due = rows.due_ns if spec.recorded else _begun(rows)
     rate, cv = _gaps(due)
     process = None if due is None or rate is None else spec.arrivals
     cv_asked = math.nan if process is None else cv_of_gaps(process)
     shared = np.minimum(rows.input_tokens, spec.shared_prefix_tokens).sum() / rows.input_tokens.sum()
     return ClassFacts(
         requests=len(rows),
-        process=None if spec.arrivals is None else _words(spec.arrivals),
+        process=_words(spec.arrivals) if spec.arrivals else "recorded" if spec.recorded else None,
         rate_asked=None if process is None or due is None else expected_rate(process, float(due[-1]) / 1e9),
         rate_planned=rate,
         cv_asked=None if math.isnan(cv_asked) else cv_asked,
@@ -157,6 +163,11 @@ def _class_facts(plan: Plan, workload: Workload, seed: int, code: int, found: In
         patience=patience_plan(rows),
         content=content_plan(rows, spec, seed, found[mine]),
     )
+
+
+def _begun(rows: Plan) -> IntArray | None:
+    """When sessions begin, and requests that belong to none."""
+    return None if rows.scheduled_ns is None else np.sort(rows.scheduled_ns[rows.turn == 0])
 
 
 def _gaps(scheduled: IntArray | None) -> tuple[float | None, float | None]:

@@ -48,7 +48,7 @@ def recorded_rows(spec: Recorded, name: str, seed: int, horizon_ns: int | None) 
     if spec.turns == "after-reply":
         order = _by_session(trace)
         trace, at = trace.take(order), at[order]
-        rows = _following(trace)
+        rows = _following(trace, spec.speed)
     else:
         rows = _rows(trace)
     told = tuple(f"class {name}: {note}" for note in (*trace.notes, *rows.notes))
@@ -193,12 +193,15 @@ def _by_session(trace: Trace) -> IntArray:
     return np.lexsort((np.maximum(trace.numbers("turn"), 0), _units(trace)))
 
 
-def _following(trace: Trace) -> Rows:
-    """Rows that wait for what they waited for when they were recorded; the trace stands in order of sessions."""
+def _following(trace: Trace, speed: float) -> Rows:
+    """Rows that wait for what they waited for when they were recorded; the trace stands in order of sessions.
+
+    Without a recorded delay it is what passed, as fast as all else, from the end of that to the request.
+    """
     rows = _rows(trace)
     arrival = trace.numbers("arrival_ns")
     after = _after(trace, rows)
-    elapsed = np.maximum(trace.numbers("elapsed_ns"), 0)
+    elapsed = np.rint(np.maximum(trace.numbers("elapsed_ns"), 0) / speed).astype(np.int64)
     ended = np.full(len(rows), NULL)
     for back in range(1, LOOK_BACK + 1):
         at = np.flatnonzero(after >> (back - 1) & 1)

@@ -213,6 +213,8 @@ def test_turns_after_replies_wait_what_was_recorded(tmp_path: Path) -> None:
     assert rows.after.tolist() == [0, 1, 0, 0]
     assert rows.delay_ns.tolist() == [NULL, 68 * S, NULL, NULL]
     assert rows.start_ns.tolist() == [0, NULL, 51 * S, 60 * S]
+    fast = rows_of(tmp_path / "b.csv", turns="after-reply", speed=10)
+    assert fast.delay_ns.tolist() == [NULL, 6_800_000_000, NULL, NULL]
 
 
 def test_delays_of_deltas_and_their_histories(tmp_path: Path) -> None:
