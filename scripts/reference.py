@@ -23,6 +23,7 @@ import reference_words as words
 from slobench import names
 from slobench.config import (
     arrivals,
+    content,
     durations,
     engine,
     find,
@@ -89,6 +90,8 @@ WORKLOAD_MODELS = (
     ("lengths, dist `mixture`", lengths.MixtureLength),
     ("`output_tokens`, dist `paired`", lengths.PairedLength),
     ("`output_tokens`, dist `none`", lengths.NoTokens),
+    ("`prefix`", content.Prefix),
+    ("`images`", content.Images),
     ("`session`", session.Session),
     ("`session.steps`", session.Step),
     ("`patience`", session.Patience),
