@@ -55,7 +55,7 @@ def content_plan(rows: Plan, spec: RequestClass, seed: int, found_tokens: IntArr
         hit_rate_planned=float(found_tokens.sum() / rows.input_tokens.sum()),
         prefix=None if spec.prefix is None else _prefix_plan(spec.prefix, name, seed, rows.input_tokens),
         text=spec.text,
-        text_words=None if spec.text is None else words_of(spec.text).size,
+        text_words=None if spec.text is None else words_of(spec.text).words,
         images=images,
         image_size=None if spec.images is None else (spec.images.width, spec.images.height),
     )

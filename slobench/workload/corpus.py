@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
@@ -17,7 +18,15 @@ _SPACES = {code: " " for code in range(0x3001) if chr(code).isspace()}
 _MOST_LETTERS = 24.0  # of a word on average; above it, words are not what tokens are made of
 
 
-def words_of(path: str | Path) -> Filler:
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """The words of a text. words: how many are used of the file. filler: them, over and over where they are few."""
+
+    words: int
+    filler: Filler
+
+
+def words_of(path: str | Path) -> Corpus:
     """Read a text file as words, each as it stands in a JSON string.
 
     UTF-8, with or without a byte order mark; any white space parts words. Raises ConfigError where the file cannot be
@@ -44,7 +53,8 @@ def words_of(path: str | Path) -> Filler:
             f"the words of {path} have {letters:.0f} letters on average, so that none would be about a token\n"
             "  expected  a text whose words are parted by spaces"
         )
-    return Filler.of_text(orjson.dumps(text[1:] * -(-_LEAST_WORDS // words))[1:-2], b" ")
+    repeated = text[1:] * -(-_LEAST_WORDS // words)
+    return Corpus(words, Filler.of_text(orjson.dumps(repeated)[1:-2], b" "))
 
 
 def _beginning(path: Path) -> bytes:

@@ -66,7 +66,7 @@ class PromptMaker:
         pieces = alphabet.render((raw(_PERIOD, rng) % np.uint64(alphabet.base)).tolist())
         filler = Filler.of_pieces(pieces, alphabet.separator)
         used = {name: path for name, path in (texts or {}).items() if token_ids is None and name in class_names}
-        corpora = {path: words_of(path) for path in sorted(set(used.values()))}
+        corpora = {path: words_of(path).filler for path in sorted(set(used.values()))}
         self._fillers = [corpora[used[name]] if name in used else filler for name in class_names]
         self._head = lru_cache(maxsize=_HEADS)(self._head_of)
         self._keys = [_prompt_key(seed, name, shared_prefix_tokens.get(name, 0)) for name in class_names]

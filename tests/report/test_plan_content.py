@@ -99,7 +99,7 @@ def test_recorded_prompts_that_come_again_are_counted_once(tmp_path):
 
 def test_texts_and_images_are_told(tmp_path):
     """The text names pool, asked and planned hit rate, the file and its words, the images; within 80 columns."""
-    (tmp_path / "a-text-with-a-rather-long-name-to-be-cut.txt").write_text("to be or not to be " * 4000)
+    (tmp_path / "a-text-with-a-rather-long-name-to-be-cut.txt").write_text("to be or not to be " * 40)
     classes = {
         "a": {**CLASS, "prefix": {"pool": 9, "zipf": 1, "hit_rate": 0.4}},
         "b": {**CLASS, "text": "a-text-with-a-rather-long-name-to-be-cut.txt"},
@@ -109,7 +109,7 @@ def test_texts_and_images_are_told(tmp_path):
     text = render(facts)
     assert "9 beginnings of " in text
     assert "(asked 40.0%) of the input found again, blocks of 16" in text
-    assert "24000 words of rather-long-name-to-be-cut.txt, about" in text
+    assert "240 words of rather-long-name-to-be-cut.txt, about" in text
     assert f"{2 * facts.classes['c'].requests} of 640 x 480 pixels" in text
     assert max(map(len, text.splitlines())) <= 80
     told = json.loads(to_json(facts))["classes"]

@@ -127,8 +127,8 @@ def test_memory_is_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(corpus, "MOST_BYTES", 2**20)
     path = file_of(tmp_path, b"a b\n" * 2**20)
     tracemalloc.start()
-    filler = words_of(path)
+    found = words_of(path)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert filler.size == 2**19
+    assert found.words == found.filler.size == 2**19
     assert most < 24 * 2**20
