@@ -24,6 +24,7 @@ WARM_P99 = 2.0  # p99 E2E of load before the first probe that counts
 OVERLOADED = 2.0  # times as many in flight as when steps usually begin: the last one left a queue
 PRECISION = 0.03  # that steps and probe sizes are made for
 STEP_LEAST, STEP_MOST = 0.025, 0.06
+SESSION_LOOK = 4  # times as many requests as elsewhere, at most
 STEP_WIDEST = 0.15  # within what the fit can take for a line
 LEAST_PROBES = 4
 FLOOR_N = 10
@@ -286,6 +287,8 @@ def _probe(settings: Settings, history: History, purpose: Purpose, rate: float, 
     number = history.next_number
     if purpose != "floor" and settings.requests_each > 1:  # until then later requests of sessions are missing
         settle_s += settings.waits_s + settings.replies * (_mean_e2e_s(history) or 0.0)
+        if purpose == "refine":  # what took so long to warm up is worth as long a look: requests come in clusters
+            n = max(n, min(SESSION_LOOK * n, round(settle_s * rate * settings.requests_each)))
     return Probe(
         number=number,
         purpose=purpose,
