@@ -74,11 +74,9 @@ def _constant(value: object) -> object:
     return {"dist": "constant", "value": value} if isinstance(value, str | int | float) else value
 
 
-Durations = Annotated[
-    Annotated[
-        ConstantTime | UniformTime | ExponentialTime | LognormalTime | WeibullTime | EmpiricalTime,
-        Field(discriminator="dist"),
-    ],
-    BeforeValidator(_constant, json_schema_input_type=str | float | dict[str, object]),
+_Distribution = Annotated[
+    ConstantTime | UniformTime | ExponentialTime | LognormalTime | WeibullTime | EmpiricalTime,
+    Field(discriminator="dist"),
 ]
+Durations = Annotated[_Distribution, BeforeValidator(_constant, json_schema_input_type=str | float | _Distribution)]
 """A distribution, or one time as text (`5s`)."""
