@@ -25,6 +25,7 @@ TraceFormat = Literal[
     "vidur",
     "splitwise",
     "otel",
+    "vllm-log",
 ]
 FORMATS: tuple[str, ...] = get_args(TraceFormat)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -45,9 +46,15 @@ def blocks_of(contents: Contents, input_tokens: IntArray, block_tokens: int) -> 
 
 def text_blocks(text: str, characters: int) -> list[int]:
     """Names of the whole pieces of so many characters that a text has, each of it and all before it."""
+    whole = range(0, len(text) - characters + 1, characters)
+    return pieces(text[at : at + characters].encode("utf-8", "replace") for at in whole)
+
+
+def pieces(chunks: Iterable[bytes]) -> list[int]:
+    """Names of the pieces of a prompt, each of it and all before it."""
     names, name = [], b""
-    for at in range(0, len(text) - characters + 1, characters):
-        name = blake2b(name + text[at : at + characters].encode("utf-8", "replace"), digest_size=8).digest()
+    for chunk in chunks:
+        name = blake2b(name + chunk, digest_size=8).digest()
         names.append(int.from_bytes(name, "little", signed=True))
     return names
 

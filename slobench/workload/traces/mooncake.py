@@ -48,6 +48,8 @@ def _read(
     sizes: Sequence[int],
     format: str,  # noqa: A002 (the word of the files)
 ) -> Trace:
+    if len(names) != len(KEYS) + 1:
+        raise fault(path, None, f"{len(names)} names of keys", "four: timestamp, input length, output length, hash ids")
     at, length, output, blocks = names
     lines = read_lines(
         path, [Key(at, "number", True), Key(length, "whole", True), Key(output, "whole", True), Key(blocks, "wholes")]

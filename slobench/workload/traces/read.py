@@ -26,6 +26,7 @@ from slobench.workload.traces import (
     servegen,
     sharegpt,
     vidur,
+    vllm_log,
 )
 from slobench.workload.traces.files import first_line, opened
 from slobench.workload.traces.schema import Trace
@@ -76,9 +77,11 @@ FORMATS: Mapping[str, Format] = {  # of those whose names fit, the one with most
         "splitwise-sim, CSV: arrival_timestamp, prompt_size, token_size, …",
         frozenset(vidur.SPLITWISE),
     ),
+    "vllm-log": Format(vllm_log.read, "a vLLM server's log: Received request ID: params: SamplingParams(…)"),
     "otel": Format(otel.read, "OpenTelemetry spans with gen_ai.* attributes, JSON (OTLP or {spans: […]})"),
 }
-_FIRST_BYTES = 1 << 16
+_FROM_0 = {"seed", "from_ns", "to_ns"}
+_FIRST_BYTES, _LOG_BYTES = 1 << 16, 1 << 22
 _KEY = re.compile(r'"([A-Za-z_]\w*)"\s*:')
 _SPANS = frozenset({"resourceSpans", "resource_spans", "spans", "span_id", "spanId"})
 
@@ -94,11 +97,25 @@ def read_trace(path: Path | str, format: str = "auto", **options: Any) -> Trace:
     if name not in FORMATS:
         raise ConfigError(unknown("no trace format named", name, ["auto", *FORMATS]))
     reader = FORMATS[name].read
-    known = [each for each in signature(reader).parameters if each != "path"]
-    for option in options:
+    return reader(path, **_checked(name, reader, options))
+
+
+def _checked(name: str, reader: Callable[..., Trace], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a reader, whole numbers and numbers above 0 (what counts from 0: from 0 up), or names."""
+    known = {key: each.annotation for key, each in signature(reader).parameters.items() if key != "path"}
+    checked = dict(options)
+    for option, value in options.items():
         if option not in known:
-            raise ConfigError(unknown(f"format {name} has no option", option, known))
-    return reader(path, **options)
+            raise ConfigError(unknown(f"format {name} has no option", option, [*known]))
+        if known[option].startswith("Sequence"):
+            checked[option] = value.split(",") if isinstance(value, str) else value
+            continue
+        kinds = {"int": (int,), "float": (int, float)}[known[option].split(" ")[0]]
+        least = 0 if option in _FROM_0 else 1e-9
+        if type(value) not in kinds or not least <= value < 2**62:
+            what = f"a {'whole ' if kinds == (int,) else ''}number {'from 0 up' if least == 0 else 'above 0'}"
+            raise ConfigError(f"option {option} of format {name} is {clip(value)}\n  expected  {what}")
+    return checked
 
 
 def format_of(path: Path) -> str:
@@ -114,6 +131,8 @@ def format_of(path: Path) -> str:
     fitting = [name for name, each in FORMATS.items() if each.names and each.names <= set(names)]
     if not fitting and _SPANS & set(names):
         return "otel"
+    if not fitting and _is_log(path):
+        return "vllm-log"
     if not fitting:
         raise _unknown(path, f"begins {clip(line[:60].decode('utf-8', 'replace'))}")
     return max(fitting, key=lambda name: len(FORMATS[name].names))
@@ -123,6 +142,12 @@ def described() -> list[str]:
     """One line for each format: its name and what it looks like."""
     width = max(map(len, FORMATS))
     return [f"{name:<{width}}  {each.about}" for name, each in FORMATS.items()]
+
+
+def _is_log(path: Path) -> bool:
+    """Whether a request is logged in the first part of a file, behind all that a server says as it starts."""
+    with opened(path) as file:
+        return vllm_log.MARK.search(file.read(_LOG_BYTES)) is not None
 
 
 def _unknown(path: Path, seen: str) -> ConfigError:

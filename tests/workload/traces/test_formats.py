@@ -69,3 +69,23 @@ def test_what_is_no_file_is_told(tmp_path: Path) -> None:
         read_trace(put(tmp_path / "a.jsonl", jsonl(MOONCAKE)), "moncake")
     with pytest.raises(ConfigError, match=r"format mooncake has no option 'blocks'(.|\n)*block_tokens"):
         read_trace(tmp_path / "a.jsonl", blocks=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "told"),
+    [
+        (
+            "mooncake",
+            {"block_tokens": "x"},
+            "block_tokens of format mooncake is 'x'\n  expected  a whole number above 0",
+        ),
+        ("mooncake", {"block_tokens": 0}, "above 0"),
+        ("timed-trace", {"unit_s": True}, "unit_s"),
+        ("timed-trace", {"names": "a,b"}, "2 names of keys"),
+        ("servegen", {"seed": -1}, "from 0 up"),
+    ],
+)
+def test_options_that_make_no_sense_are_told(tmp_path: Path, name: str, options: dict[str, object], told: str) -> None:
+    """With the option, what it is and what was expected."""
+    with pytest.raises(ConfigError, match=told):
+        read_trace(put(tmp_path / "a.jsonl", jsonl(MOONCAKE)), name, **options)
