@@ -112,7 +112,7 @@ def _checked(name: str, reader: Callable[..., Trace], options: Mapping[str, Any]
             continue
         kinds = {"int": (int,), "float": (int, float)}[known[option].split(" ")[0]]
         least = 0 if option in _FROM_0 else 1e-9
-        if type(value) not in kinds or not least <= value < 2**62:
+        if type(value) not in kinds or not least <= value < 2**64:
             what = f"a {'whole ' if kinds == (int,) else ''}number {'from 0 up' if least == 0 else 'above 0'}"
             raise ConfigError(f"option {option} of format {name} is {clip(value)}\n  expected  {what}")
     return checked
