@@ -92,6 +92,7 @@ WORKLOAD_MODELS = (
     ("`output_tokens`, dist `none`", lengths.NoTokens),
     ("`prefix`", content.Prefix),
     ("`images`", content.Images),
+    ("`recorded`", recorded.Recorded),
     ("`session`", session.Session),
     ("`session.steps`", session.Step),
     ("`patience`", session.Patience),

@@ -30,6 +30,9 @@ def command(
             help="What still counts as the same: 5%, or ttft:p90='10% or 20ms'; repeatable.", show_default=False
         ),
     ] = None,
+    run_noise: Annotated[
+        str, typer.Option(help="What two runs of one server are taken to differ by, where few runs cannot show it.")
+    ] = "3%",
     force: Annotated[bool, typer.Option(help="Compare what differs in more than the server, and say so.")] = False,
     out: Annotated[
         Path | None,
@@ -39,12 +42,13 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the verdict only.")] = False,
 ) -> None:
     """Compare runs: both values of every metric, their ratio with an interval, and a verdict with its size."""
-    from slobench.config.margins import Margins, with_flags
+    from slobench.config.margins import Margins, parse_percent, with_flags
     from slobench.experiment.compare import compare_runs
     from slobench.report.compare import page_of, to_json
 
     margins = with_flags(Margins(), margin or (), per_class=False, pairs=None)
-    compared = compare_runs(base, new, margins, force=force)
+    noise = 0.0 if run_noise.strip() in {"0", "0%"} else parse_percent(run_noise, most=1.0)
+    compared = compare_runs(base, new, margins, force=force, run_noise=noise)
     page, data = page_of(compared), to_json(compared)
     if out is not None:
         write_pages(out, "compare", page)

@@ -280,7 +280,7 @@ def _show(
     from slobench.report.junit import render as render_junit
     from slobench.report.page_markdown import render as render_markdown
 
-    page, data = gate_report.page_of(gated, folder), gate_report.to_json(gated)
+    page, data = gate_report.page_of(gated), gate_report.to_json(gated)
     if folder is not None:
         write_pages(folder, "gate", page)
         if gated.mode == "stored":
@@ -296,7 +296,7 @@ def _show(
     if explain and not as_json:
         sys.stdout.write(explained(gated))
     else:
-        show_page(page, data, as_json=as_json, quiet=quiet)
+        show_page(gate_report.page_of(gated, folder, stacked=True), data, as_json=as_json, quiet=quiet)
     return int(gated.exit)
 
 

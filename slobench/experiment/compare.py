@@ -10,7 +10,7 @@ from slobench.errors import InvalidRunError, UsageError
 from slobench.experiment.arms import find_arms
 from slobench.metrics.arm import Arm
 from slobench.metrics.comparable import differences
-from slobench.metrics.compare import Comparison, compare
+from slobench.metrics.compare import RUN_NOISE, Comparison, compare
 
 MOST_TOLD = 12
 
@@ -26,7 +26,9 @@ class Compared:
     comparisons: tuple[Comparison, ...]
 
 
-def compare_runs(base: str, news: Sequence[str], margins: Margins, *, force: bool) -> Compared:
+def compare_runs(
+    base: str, news: Sequence[str], margins: Margins, *, force: bool, run_noise: float = RUN_NOISE
+) -> Compared:
     """Read BASE and every NEW, and compare them.
 
     Raises UsageError that names all differences where they are not comparable, InvalidRunError where a run is invalid;
@@ -38,7 +40,7 @@ def compare_runs(base: str, news: Sequence[str], margins: Margins, *, force: boo
     if not force:
         for name, found in zip(news, apart, strict=True):
             refuse(base, name, found)
-    found = compare(ours, theirs, margins, apart)
+    found = compare(ours, theirs, margins, apart, run_noise)
     return Compared((base, *news), ours, theirs, margins, found)
 
 

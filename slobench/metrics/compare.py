@@ -10,7 +10,7 @@ from typing import Literal
 from slobench.config.margins import Margins
 from slobench.metrics.arm import Arm
 from slobench.metrics.comparable import changed
-from slobench.metrics.contrast import Change, Unit
+from slobench.metrics.contrast import FEWEST, Change, Unit
 from slobench.metrics.contrasts import Contrast, contrasts, sides_of
 from slobench.metrics.quantities import COMPARED, Quantity, from_send
 from slobench.stats.paired import holm
@@ -18,6 +18,9 @@ from slobench.stats.paired import holm
 Verdict = Literal["better", "worse", "same", "cannot tell"]
 LEVEL = 0.05
 """Chance of any false better or worse in one comparison, if the unit were all that varies."""
+RUN_NOISE = 0.03
+"""Assumed sd of ln(new/base) between two runs of one server: 1 % of noise in its speed, doubled by the batches that
+grow with it, in both runs (docs/decisions/090-gate.md). `gate --aa` measures it."""
 MOST = 1000.0
 """Times as many requests beyond which it is no use to ask for more."""
 
@@ -38,7 +41,8 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """BASE against one NEW. alone: each side is one run, so what differs from run to run was not seen.
+    """BASE against one NEW. assumed: with too few runs to see what differs from one to the next, the sd that was taken
+    for it (of ln(new/base) of a latency); None where the runs show it.
 
     refused: what should have been alike and was not (the comparison was forced). settings: (name, base, new).
     """
@@ -48,7 +52,7 @@ class Comparison:
     rows: tuple[Row, ...]
     unit: Unit
     paired: bool
-    alone: bool
+    assumed: float | None
     requests: tuple[int, int]
     settings: tuple[tuple[str, str, str], ...]
     refused: tuple[str, ...] = ()
@@ -60,20 +64,25 @@ class Comparison:
 
 
 def compare(
-    base: Sequence[Arm], news: Sequence[Sequence[Arm]], margins: Margins, refused: Sequence[tuple[str, ...]] = ()
+    base: Sequence[Arm],
+    news: Sequence[Sequence[Arm]],
+    margins: Margins,
+    refused: Sequence[tuple[str, ...]] = (),
+    run_noise: float = RUN_NOISE,
 ) -> tuple[Comparison, ...]:
     """Compare BASE with each NEW. `refused`: for each NEW what was overlooked by force.
 
     Better or worse needs both: p <= 5 % (Holm over every row of every comparison), and a change of at least
     `margins.least` (of attainment: `margins.attainment` points). Same needs the whole 95 % interval within the margin.
     """
-    found = [list(contrasts(base, new, _shown(base, new))) for new in news]
+    cuts = [sides_of(base, new, run_noise) for new in news]
+    found = [list(contrasts(base, new, _shown(base, new), cut)) for new, cut in zip(news, cuts, strict=True)]
     adjusted = iter(holm([each.change.p for one in found for each in one]))
     made = []
     for position, (new, rows) in enumerate(zip(news, found, strict=True)):
-        sides = sides_of(base, new)
+        sides = cuts[position]
         sizes = tuple(sum(len(one.index) for one in side.runs) for side in (sides.base, sides.new))
-        judged = tuple(_row(each, next(adjusted), margins, sizes) for each in rows)
+        judged = tuple(_row(each, next(adjusted), margins, (max(sizes), sides.noise > 0)) for each in rows)
         made.append(
             Comparison(
                 base=tuple(arm.identity.name for arm in base),
@@ -81,7 +90,7 @@ def compare(
                 rows=judged,
                 unit=sides.unit,
                 paired=sides.paired,
-                alone=sides.unit == "windows" and len(base) == len(new) == 1,
+                assumed=sides.noise if sides.unit == "windows" else None,
                 requests=(sizes[0], sizes[1]),
                 settings=changed(base[0].identity, new[0].identity),
                 refused=refused[position] if refused else (),
@@ -96,7 +105,7 @@ def _shown(base: Sequence[Arm], new: Sequence[Arm]) -> Sequence[Quantity]:
     return COMPARED if scheduled else from_send(COMPARED)
 
 
-def _row(contrast: Contrast, p: float, margins: Margins, sizes: tuple[int, ...]) -> Row:
+def _row(contrast: Contrast, p: float, margins: Margins, size: tuple[int, bool]) -> Row:
     margin, least = _sizes(contrast, margins)
     seen = contrast.change
     worse = seen.value if contrast.kind == "latency" else -seen.value
@@ -107,7 +116,10 @@ def _row(contrast: Contrast, p: float, margins: Margins, sizes: tuple[int, ...])
     times = _times(seen, margin, least)
     if times is None:
         return Row(contrast, p, "cannot tell", None)
-    whole = max(sizes) if seen.unit == "windows" else seen.n
+    requests, noisy = size
+    if seen.unit == "windows" and noisy:  # longer runs would not show what differs between runs
+        return Row(contrast, p, "cannot tell", max(math.ceil(times), FEWEST + 1), "pairs tell")
+    whole = requests if seen.unit == "windows" else seen.n
     return Row(contrast, p, "cannot tell", math.ceil(times * whole), _WORDS[seen.unit])
 
 

@@ -71,24 +71,25 @@ class Leaves:
         return math.isfinite(self.value) and bool(np.all(np.isfinite(self.without)))
 
 
-def by_windows(base: Leaves, new: Leaves, *, paired: bool) -> Change:
+def by_windows(base: Leaves, new: Leaves, *, paired: bool, noise: float = 0.0) -> Change:
     """Contrast one run with one other by delete-one-window jackknife; paired: window k of both had the same requests.
 
-    What differs from run to run (a restart, the machine) is in no window: the interval is of these two runs alone.
+    What differs from one run to the next (a restart, the machine) is in no window: `noise` is the standard deviation
+    that is assumed for it, on the scale of the estimates; 0: the interval is of these two runs alone.
     """
     value, k = new.value - base.value, len(base.without)
     if paired:
-        return change(value, standard_error(new.without - base.without), k - 1, "windows", k)
-    errors = [standard_error(side.without) for side in (base, new)]
-    total = math.hypot(*errors)
-    sizes = (k, len(new.without))
+        errors, sizes = [standard_error(new.without - base.without)], [k]
+    else:
+        errors, sizes = [standard_error(side.without) for side in (base, new)], [k, len(new.without)]
+    total = math.hypot(*errors, noise)
     weight = sum(error**4 / (n - 1) for error, n in zip(errors, sizes, strict=True))
-    dof = total**4 / weight if weight > 0 else float(k - 1)
+    dof = min(total**4 / weight, 1e6) if weight > 0 else float(k - 1)
     return change(value, total, dof, "windows", min(sizes))
 
 
 def of_intervals(
-    base: tuple[float, float, float], new: tuple[float, float, float], unit: Unit, n: int, dof: float
+    base: tuple[float, float, float], new: tuple[float, float, float], n: int, *, noise: float = 0.0
 ) -> Change:
     """Contrast two estimates (value, low, high) by their own intervals.
 
@@ -97,10 +98,10 @@ def of_intervals(
     """
     from scipy.special import stdtr, stdtrit
 
-    value = new[0] - base[0]
-    low = value - math.hypot(new[0] - new[1], base[2] - base[0])
-    high = value + math.hypot(new[2] - new[0], base[0] - base[1])
-    half = (value - low) if value > 0 else (high - value)  # the side on which "no difference" lies
-    error = half / float(stdtrit(dof, 0.975))
+    value, dof = new[0] - base[0], n - 1
+    t = float(stdtrit(dof, 0.975))
+    low = value - math.hypot(new[0] - new[1], base[2] - base[0], t * noise)
+    high = value + math.hypot(new[2] - new[0], base[0] - base[1], t * noise)
+    error = ((value - low) if value > 0 else (high - value)) / t  # of the side on which "no difference" lies
     p = 2 * float(stdtr(dof, -abs(value) / error)) if error > 0 else float(value == 0)
-    return Change(value, low, high, min(p, 1.0), unit, n)
+    return Change(value, low, high, min(p, 1.0), "windows", n)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -21,6 +21,9 @@ from slobench.stats.jackknife import Grouped
 from slobench.stats.quantiles import FloatArray
 
 Kind = Literal["latency", "share", "rate"]
+STEEP = 12.0
+"""Change of the log odds of being good with ln of a latency. Near the knee the odds fall with the load to the power of
+about 25 (docs/capacity.md), and there a latency grows with the load to the power of about two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,25 +65,28 @@ class Side:
 @dataclass(frozen=True, slots=True, eq=False)
 class Sides:
     """Both sides, and what was counted as independent. paired: run k of both, and its windows, were offered the same
-    requests at the same times.
+    requests at the same times. noise: sd assumed for ln(new/base) of a latency from one pair of runs to the next,
+    where windows are the unit and cannot show it.
     """
 
     base: Side
     new: Side
     unit: Unit
     paired: bool
+    noise: float = 0.0
 
 
-def sides_of(base: Sequence[Arm], new: Sequence[Arm]) -> Sides:
+def sides_of(base: Sequence[Arm], new: Sequence[Arm], run_noise: float = 0.0) -> Sides:
     """Pair runs of one plan where there are any, and choose the unit: pairs, runs, or windows where runs are few."""
     partners = [] if any(arm.closed for arm in (*base, *new)) else list(_partners(base, new))
     if partners:
         ours, theirs = zip(*(_restricted(*pair) for pair in partners), strict=True)
         unit: Unit = "pairs" if len(partners) >= FEWEST else "windows"
-        return Sides(_joined(ours), _joined(theirs), unit, paired=True)
+        return Sides(_joined(ours), _joined(theirs), unit, paired=True, noise=run_noise / math.sqrt(len(partners)))
     few = min(len(base), len(new)) < FEWEST
     sides = (_joined([_whole(arm) for arm in side]) for side in (base, new))
-    return Sides(*sides, "windows" if few else "runs", paired=False)
+    noise = run_noise / math.sqrt(min(len(base), len(new)))
+    return Sides(*sides, "windows" if few else "runs", paired=False, noise=noise)
 
 
 _Cut = tuple[Requests, tuple[float, float], float | None]
@@ -117,12 +123,11 @@ def _joined(cuts: Sequence[_Cut]) -> Side:
     return Side(tuple(cut[0] for cut in cuts), tuple(lengths), tuple(parts), any(short))
 
 
-def contrasts(base: Sequence[Arm], new: Sequence[Arm], shown: Sequence[Quantity]) -> Iterator[Contrast]:
+def contrasts(base: Sequence[Arm], new: Sequence[Arm], shown: Sequence[Quantity], sides: Sides) -> Iterator[Contrast]:
     """Contrast every quantity of every class; those that either side lacks are left out."""
-    sides = sides_of(base, new)
     classes = tuple(name for name in sides.base.runs[0].classes if name in sides.new.runs[0].classes)
     for name in classes:
-        of = Sides(sides.base.of(name), sides.new.of(name), sides.unit, sides.paired)
+        of = replace(sides, base=sides.base.of(name), new=sides.new.of(name))
         for found in (_attainment(of, name), _goodput(of, name), *(_latency(of, name, each) for each in shown)):
             if found is not None:
                 yield found
@@ -152,7 +157,7 @@ def _latency(sides: Sides, name: str, each: Quantity) -> Contrast | None:
         latency_table(one.values, Windows(one.group.astype(np.int64), one.groups, side.optimistic), table)
         for one, side in zip([g for g in grouped if g], (sides.base, sides.new), strict=True)
     ]
-    made = by_windows(leaves[0], leaves[1], paired=sides.paired)
+    made = by_windows(leaves[0], leaves[1], paired=sides.paired, noise=sides.noise)
     return Contrast(name, each.key, "latency", *(table[each.statistic] for table in estimates), made)
 
 
@@ -193,15 +198,21 @@ def _attainment(sides: Sides, name: str) -> Contrast | None:
         rest = len(good) - sizes
         leaves.append(Leaves(float(good.mean()), (good.sum() - hits) / np.where(rest > 0, rest, np.nan)))
         misses.append(int(np.sum(~good)))
+    noise = STEEP * sides.noise * _spread(leaves)
     if min(misses) >= FEW_MISSES and all(one.usable for one in leaves):
-        made = by_windows(leaves[0], leaves[1], paired=sides.paired)
+        made = by_windows(leaves[0], leaves[1], paired=sides.paired, noise=noise)
     else:
         spans = [(e.value, e.low, e.high) for e in estimates]
         if any(bound is None for span in spans for bound in span):
             return None
         k = BATCHES * min(len(side.runs) for side in both)
-        made = of_intervals(spans[0], spans[1], "windows", k, k - 1)  # type: ignore[arg-type]
+        made = of_intervals(spans[0], spans[1], k, noise=noise)  # type: ignore[arg-type]
     return Contrast(name, "attainment", "share", estimates[0], estimates[1], made)
+
+
+def _spread(leaves: Sequence[Leaves]) -> float:
+    """The larger p(1 - p) of two shares."""
+    return max(one.value * (1 - one.value) for one in leaves)
 
 
 def _goodput(sides: Sides, name: str) -> Contrast | None:
@@ -226,7 +237,9 @@ def _goodput(sides: Sides, name: str) -> Contrast | None:
         leaf = Leaves(math.log(counts.sum() / length), np.log((counts.sum() - counts) / (length * (k - 1) / k)))
         leaves.append(leaf)
         estimates.append(_on_log(leaf.value, by_windows(leaf, leaf, paired=False), int(counts.sum()), side.optimistic))
-    made = by_windows(leaves[0], leaves[1], paired=sides.paired)
+    missed = max(float(np.nanmean(one.good == 0)) for side in both for one in side.runs)
+    noise = sides.noise * min(1.0, STEEP * missed)
+    made = by_windows(leaves[0], leaves[1], paired=sides.paired, noise=noise)
     return Contrast(name, "goodput", "rate", estimates[0], estimates[1], made)
 
 
@@ -251,7 +264,7 @@ def _rate(
     errors = [[error for _, error in side if error is not None] for side in known]
     if min(map(len, logs)) > 1 or not all(errors):
         return None
-    error = math.hypot(errors[0][0], errors[1][0])
+    error = math.hypot(errors[0][0], errors[1][0], sides.noise)
     made = change(float(logs[1][0] - logs[0][0]), error, BATCHES - 1, "windows", BATCHES)
     return Contrast(ALL, key, "rate", *(_of_log(s[0], e[0]) for s, e in zip(logs, errors, strict=True)), made)
 

@@ -76,10 +76,11 @@ def notes(found: Comparison) -> Iterator[str]:
     """Say what limits a comparison."""
     for each in found.refused:
         yield f"compared by force: {each}"
-    if found.alone:
+    if found.assumed is not None:
+        taken = f"{found.assumed * 100:.2g} % is assumed for it" if found.assumed else "nothing is assumed for it"
         yield (
-            "one run each: what differs from one run of a server to the next is in no interval here; "
-            "`slobench gate --ab` or --repeats 3 on each side tell it"
+            f"too few runs to see what differs from one run of a server to the next: {taken} (--run-noise; "
+            "`slobench gate --aa` measures it); three runs on each side, or better `slobench gate --ab`, show it"
         )
     if not found.paired:
         yield "the runs were offered different requests, so part of the difference is theirs"
@@ -133,6 +134,8 @@ def _table(found: Comparison, margins: Margins, *, stacked: bool) -> Table | Non
         above = contrast.of_class
         head = ((Cell(words.clean(name, 60), "strong"),) if many else (), Cell(quantity_name(contrast.key), "strong"))
         word, needed = said(row, margins)
+        if stacked:
+            word = word.removesuffix(" points")  # its column says so
         parts = (_side(row, contrast.base), _side(row, contrast.new), _change(row))
         if stacked:
             rows.append((*head[0], head[1], *(Cell(value) for value, _ in parts), Cell(word, TONES[row.verdict])))
@@ -192,7 +195,7 @@ def said(row: Row, margins: Margins) -> tuple[str, str]:
     seen = row.contrast.change
     share = row.contrast.kind == "share"
     if row.verdict in {"worse", "better"}:
-        size = f"{points(seen.value)} points" if share else f"{math.expm1(seen.value) * 100:+.1f} %"
+        size = f"{seen.value * 100:+.1f} points" if share else f"{math.expm1(seen.value) * 100:+.1f} %"
         return f"{row.verdict} {size}", ""
     if row.verdict == "same":
         own = margins.metrics.get(row.contrast.key, margins.margin)
@@ -264,6 +267,7 @@ def _comparison(found: Comparison) -> dict[str, Any]:
         "new": list(found.new),
         "unit": found.unit,
         "paired": found.paired,
+        "run_noise": found.assumed,
         "requests": list(found.requests),
         "forced": list(found.refused),
         "notes": list(notes(found)),

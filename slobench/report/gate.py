@@ -38,8 +38,8 @@ MEANINGS = {
 }
 
 
-def page_of(gated: Gated, folder: Path | None = None) -> Page:
-    """Put a gate on a page."""
+def page_of(gated: Gated, folder: Path | None = None, *, stacked: bool = False) -> Page:
+    """Put a gate on a page. stacked: intervals under their values, so that 80 columns hold a row."""
     word, meaning, tone = verdict(gated)
     return Page(
         heading=f"gate {gated.names[1]} against {gated.names[0]}",
@@ -49,7 +49,9 @@ def page_of(gated: Gated, folder: Path | None = None) -> Page:
         tone=tone,
         facts=tuple(_facts(gated)),
         tables=tuple(
-            table for table in (_tests(gated), _attainment(gated), _changes(gated), _settings(gated)) if table
+            table
+            for table in (_tests(gated, stacked=stacked), _attainment(gated), _changes(gated), _settings(gated))
+            if table
         ),
         statement=statement(gated),
         notes=tuple(notes(gated)),
@@ -128,34 +130,62 @@ def _facts(gated: Gated) -> Iterator[tuple[str, str]]:
     yield "exit", f"{int(gated.exit)} of {told}" if len(codes) > 1 else told
 
 
-def _tests(gated: Gated) -> Table | None:
+def _tests(gated: Gated, *, stacked: bool) -> Table | None:
     tests = gated.judgement.tests
     if not tests:
         return None
     many = len({test.of_class for test in tests}) > 1
-    columns = (*(("class",) if many else ()), "", "base", "new", "new/base", "at most", "margin", "sd", "p", "")
-    rows = tuple(_test(test, many=many, aa=gated.mode == "aa") for test in tests)
-    note = "dim: shown only, decides nothing" if any(not test.decides for test in tests) else ""
+    head = (*(("class",) if many else ()), "", "base", "new", "new/base", "at most")
+    columns = (*head, "") if stacked else (*head, "margin", "sd", "p", "")
+    lay = _stacked if stacked else _flat
+    rows = tuple(row for test in tests for row in lay(test, many=many, aa=gated.mode == "aa"))
+    note = "in brackets: shown only, decides nothing" if any(not test.decides for test in tests) else ""
     return Table("Latency", columns, rows, (note,) if note else (), frozenset({""}))
 
 
-def _test(test: Tested, *, many: bool, aa: bool) -> tuple[Cell, ...]:
-    word, tone = OUTCOMES[test.outcome]
-    if aa:
-        word, tone = (f"needs {test.needed or '> 1,000'} pairs", "" if test.needed else "warn")
+def _head(test: Tested, *, many: bool) -> tuple[Cell, ...]:
     plain: Tone = "" if test.decides else "dim"
     return (
         *((Cell(words.clean(test.of_class, 60), plain),) if many else ()),
         Cell(quantity_name(test.quantity.key), "strong" if test.decides else "dim"),
         Cell(words.seconds(test.base), plain),
         Cell(words.seconds(test.new), plain),
+    )
+
+
+def _outcome(test: Tested, *, aa: bool) -> Cell:
+    word, tone = OUTCOMES[test.outcome]
+    if aa:
+        word, tone = (f"needs {test.needed or '> 1,000'} pairs", "" if test.needed else "warn")
+    return Cell(word, tone) if test.decides else Cell(f"({word})", "dim")
+
+
+def _chance(test: Tested) -> str:
+    return f"{test.p:.2g}" if test.p >= 1e-4 else "< .0001"
+
+
+def _flat(test: Tested, *, many: bool, aa: bool) -> list[tuple[Cell, ...]]:
+    plain: Tone = "" if test.decides else "dim"
+    numbers = (
         Cell(f"{test.ratio:.3f} [{test.low:.3f}, {test.high:.3f}]", plain),
         Cell(f"{test.upper:.3f}", plain),
         Cell(f"{test.margin:.3f}", "dim"),
         Cell(f"{test.sd * 100:.2g} %", "dim"),
-        Cell(f"{test.p:.2g}" if test.p >= 1e-4 else "< .0001", "dim"),
-        Cell(word, tone if test.decides else "dim"),
+        Cell(_chance(test), "dim"),
     )
+    return [(*_head(test, many=many), *numbers, _outcome(test, aa=aa))]
+
+
+def _stacked(test: Tested, *, many: bool, aa: bool) -> list[tuple[Cell, ...]]:
+    plain: Tone = "" if test.decides else "dim"
+    head = _head(test, many=many)
+    below = (
+        *(Cell("") for _ in head),
+        Cell(f"[{test.low:.3f}, {test.high:.3f}]", "dim"),
+        Cell(f"of {test.margin:.3f}", "dim"),
+        Cell(f"sd {test.sd * 100:.2g} %, p {_chance(test)}", "dim"),
+    )
+    return [(*head, Cell(f"{test.ratio:.3f}", plain), Cell(f"{test.upper:.3f}", plain), _outcome(test, aa=aa)), below]
 
 
 def _attainment(gated: Gated) -> Table | None:
