@@ -30,6 +30,7 @@ from slobench.config import (
     lengths,
     presets,
     rates,
+    recorded,
     session,
     target,
     telemetry,

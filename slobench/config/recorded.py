@@ -33,8 +33,8 @@ FORMATS: tuple[str, ...] = get_args(TraceFormat)
 class Recorded(Model):
     """Requests of a recording, each once and in its order, instead of drawn arrivals and lengths.
 
-    In this order: the label and the part asked for, failures left out, `keep`, `speed`, `arrivals`, `scale_tokens`,
-    `max_tokens`, `loop`.
+    In this order: `label`, `from` and `to`, failures left out, `keep`, `speed`, `scale_tokens`, `max_tokens`, `loop`,
+    `arrivals`, `turns`.
     """
 
     file: FileName
