@@ -38,8 +38,8 @@ def planned_sharing(plan: Plan, workload: Workload, block_tokens: int = BLOCK_TO
 
 
 def distinct(plan: Plan, workload: Workload) -> int:
-    """Return how many different prompts there are."""
-    return distinct_prompts(prompt_contents(plan, workload), plan.input_tokens)
+    """Return how many different prompts there are at least, whatever the vocabulary."""
+    return distinct_prompts(prompt_contents(plan, workload), plan.input_tokens, plan.index)
 
 
 def prompt_blocks(plan: Plan, workload: Workload, block_tokens: int) -> Sequence[Sequence[int]]:

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from itertools import pairwise
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from slobench.workload.mixing import mixed_pair
 from slobench.workload.variates import IntArray
 
 _BLOCKS_AT_ONCE = 1 << 20
+_DIGITS = 4  # of 256, that hold the index of any row of a plan
 _PART_BITS = 31  # of a number of tokens
 
 
@@ -93,15 +95,17 @@ def hit_tokens(  # as `hits`
             contents.take(order), input_tokens[order], block_tokens, None, capacity_blocks, partial
         )
         return found
+    most = input_tokens - 1 if partial is Partial.SERVER else input_tokens
+    if partial is Partial.RECORDED:
+        contents, input_tokens = _filled_up(contents, input_tokens, block_tokens)
     if capacity_blocks is None:
         common = common_tokens(contents, input_tokens)
     else:
-        common = np.fromiter(
-            _found_in_lru(contents, input_tokens, block_tokens, capacity_blocks, partial), np.int64, len(input_tokens)
-        )
+        each = _found_in_lru(contents, input_tokens, block_tokens, capacity_blocks)
+        common = np.fromiter(each, np.int64, len(input_tokens))
     if partial is Partial.SERVER:
-        return np.minimum(common, input_tokens - 1) // block_tokens * block_tokens
-    return np.where(common >= input_tokens, input_tokens, common // block_tokens * block_tokens)
+        return np.minimum(common, most) // block_tokens * block_tokens
+    return np.minimum(common // block_tokens * block_tokens, most)
 
 
 def common_tokens(contents: Contents, input_tokens: IntArray) -> IntArray:
@@ -123,13 +127,20 @@ def common_tokens(contents: Contents, input_tokens: IntArray) -> IntArray:
     return np.asarray(total[contents.offsets[1:]] - total[contents.offsets[:-1]])
 
 
-def distinct_prompts(contents: Contents, input_tokens: IntArray) -> int:
-    """Return how many different prompts there are: rows with tokens of their own, and those of parts alone once."""
+def distinct_prompts(contents: Contents, input_tokens: IntArray, index: IntArray) -> int:
+    """Return how many different prompts there are at least, in a vocabulary of 256 pieces; a larger one has more.
+
+    Prompts of the same parts differ by what their index is in the digits that there is room for (PromptMaker).
+    """
     contents = contents.cut(input_tokens)
-    whole = contents.lengths == input_tokens
-    last = contents.offsets[1:][whole] - 1
-    names = mixed_pair(_nodes(contents)[last], contents.tokens[last].astype(np.int64))
-    return len(input_tokens) - int(whole.sum()) + len(np.unique(names))
+    own = input_tokens - contents.lengths
+    short = np.flatnonzero(own < _DIGITS)  # with more, no two indices have the same digits
+    last = contents.offsets[1:][short] - 1
+    some = contents.counts[short] > 0
+    name = np.zeros(len(short), np.int64)
+    name[some] = mixed_pair(_nodes(contents)[last[some]], contents.tokens[last[some]].astype(np.int64))
+    digits = index[short] % 256 ** own[short]
+    return len(input_tokens) - len(short) + len(np.unique(mixed_pair(name, own[short] << 32 | digits)))
 
 
 def block_ids(contents: Contents, input_tokens: IntArray, block_tokens: int) -> tuple[IntArray, IntArray]:
@@ -164,19 +175,17 @@ def _nodes(contents: Contents) -> IntArray:
     return nodes
 
 
-def _found_in_lru(
-    contents: Contents, input_tokens: IntArray, block_tokens: int, capacity: int, partial: Partial
-) -> Iterator[int]:
+def _found_in_lru(contents: Contents, input_tokens: IntArray, block_tokens: int, capacity: int) -> Iterator[int]:
     """Tokens of each row that a cache of `capacity` blocks finds."""
     held: OrderedDict[int, int] = OrderedDict()  # name -> blocks, the longest unused first
     used = 0
-    for row, (ids, rest, length) in enumerate(_rows_in_blocks(contents, input_tokens, block_tokens, partial)):
+    for row, (ids, rest) in enumerate(_rows_in_blocks(contents, input_tokens, block_tokens)):
         found = 0
         for block in ids:
             if block not in held:
                 break
             found += 1
-        yield min(found * block_tokens, length)
+        yield found * block_tokens
         used += rest + len(ids)
         if rest:
             held[-1 - row] = rest  # blocks that are nobody else's have one name
@@ -192,28 +201,26 @@ def _found_in_lru(
                 used = capacity
 
 
-def _rows_in_blocks(
-    contents: Contents, input_tokens: IntArray, block_tokens: int, partial: Partial
-) -> Iterator[tuple[list[int], int, int]]:
-    """Names (from 0 up) of the blocks of each row that may be found, the number of its others, and its tokens."""
+def _rows_in_blocks(contents: Contents, input_tokens: IntArray, block_tokens: int) -> Iterator[tuple[list[int], int]]:
+    """Names (from 0 up) of the blocks of each row that may be found, and the number of its others."""
     filled = input_tokens // block_tokens
     edges = np.cumsum(filled) // _BLOCKS_AT_ONCE
     for part in np.split(np.arange(len(filled)), np.flatnonzero(np.diff(edges)) + 1):
-        piece, lengths = contents.take(slice(part[0], part[-1] + 1)) if len(part) else contents, input_tokens[part]
-        if partial is Partial.RECORDED:  # as if prompts that are of parts alone ended with a whole block
-            piece, lengths = _filled_up(piece, lengths, block_tokens)
-        offsets, ids = block_ids(piece, lengths, block_tokens)
+        piece = contents.take(slice(part[0], part[-1] + 1)) if len(part) else contents
+        offsets, ids = block_ids(piece, input_tokens[part], block_tokens)
         names = (ids & np.int64(2**63 - 1)).tolist()
-        bounds = offsets.tolist()
-        for i, row in enumerate(part.tolist()):
-            own = names[bounds[i] : bounds[i + 1]]
-            yield own, int(lengths[i]) // block_tokens - len(own), int(input_tokens[row])
+        for (low, high), whole in zip(pairwise(offsets.tolist()), filled[part].tolist(), strict=True):
+            yield names[low:high], whole - (high - low)
 
 
 def _filled_up(contents: Contents, input_tokens: IntArray, block_tokens: int) -> tuple[Contents, IntArray]:
-    """Lengthen prompts to whole blocks; where parts reach to the end, the last of them too."""
-    contents, more = contents.cut(input_tokens), -input_tokens % block_tokens
-    whole = contents.lengths == input_tokens
-    tokens = contents.tokens.copy()
-    tokens[contents.offsets[1:][whole] - 1] += more[whole].astype(np.int32)
-    return Contents(contents.offsets, contents.keys, tokens), input_tokens + more
+    """Lengthen prompts to whole blocks; where parts reach to the end, the rest is a block of a name of its own."""
+    contents = contents.cut(input_tokens)
+    rest = input_tokens % block_tokens
+    whole = (contents.lengths == input_tokens) & (rest > 0)
+    last = contents.offsets[1:][whole] - 1
+    keys = np.zeros(len(input_tokens), np.int64)
+    keys[whole] = mixed_pair(_nodes(contents)[last], contents.tokens[last].astype(np.int64))
+    ends = Contents.one_each(keys, np.where(whole, block_tokens, 0))
+    kept = contents.cut(np.where(whole, input_tokens - rest, input_tokens))
+    return kept.then(ends), input_tokens + -rest % block_tokens

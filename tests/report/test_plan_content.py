@@ -18,7 +18,7 @@ CLASS = {
 }
 
 
-def facts_of(folder, classes, requests=300, seed=1):
+def facts_of(folder, classes, requests=300, seed=1, token_ids=(100, 4000)):
     """The facts of a workload of these classes, its plan, and its prompts as they are sent."""
     path = folder / "w.yaml"
     path.write_text(yaml.safe_dump({"name": "w", "classes": classes, "requests": requests}, sort_keys=False))
@@ -27,7 +27,7 @@ def facts_of(folder, classes, requests=300, seed=1):
     made = PromptMaker(
         seed=seed,
         nonce="0123456789abcdef",
-        token_ids=(100, 4000),
+        token_ids=token_ids,
         class_names=plan.class_names,
         shared_prefix_tokens={name: spec.shared_prefix_tokens for name, spec in workload.classes.items()},
     )
@@ -95,6 +95,23 @@ def test_recorded_prompts_that_come_again_are_counted_once(tmp_path):
     assert facts.unique_share == pytest.approx(4 / 6)
     assert facts.hit_rate_planned * plan.input_tokens.sum() == pytest.approx(found_again(prompts))
     assert "4 of 6 unique (66.67%)" in render(facts)
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        {"dist": "constant", "value": 1},
+        {"dist": "uniform", "low": 1, "high": 3},
+        {"dist": "constant", "value": 2},
+        {"dist": "uniform", "low": 1, "high": 12},
+    ],
+)
+def test_prompts_too_short_to_be_unique_are_told(tmp_path, lengths):
+    """Of 256 ids there are 256 prompts of one token: the plan says how many of its own differ."""
+    classes = {"a": {**CLASS, "input_tokens": lengths}, "b": {**CLASS, "input_tokens": lengths}}
+    facts, plan, prompts = facts_of(tmp_path, classes, requests=2000, token_ids=(0, 256))
+    assert len({tuple(prompt) for prompt in prompts}) == facts.unique_prompts
+    assert (facts.unique_prompts < len(plan)) == (lengths.get("low", lengths.get("value")) == 1)
 
 
 def test_texts_and_images_are_told(tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from slobench.workload.content import Contents, content_keys
@@ -75,8 +75,10 @@ def test_common_tokens_are_those_of_the_prompts(rows):
     assert common_tokens(contents, lengths).tolist() == expected
 
 
-@few
+@settings(deadline=None, max_examples=300)
 @given(rows=ROWS, block=SIZES, capacity=st.one_of(st.none(), st.integers(1, 60)), partial=st.sampled_from(Partial))
+@example(rows=[([(1, 1)], 2), ([(1, 1)], 1)], block=2, capacity=None, partial=Partial.RECORDED)
+@example(rows=[([(1, 32)], 32), ([(1, 18)], 18), ([(1, 18)], 18)], block=16, capacity=9, partial=Partial.RECORDED)
 def test_hits_are_those_of_a_cache_of_the_prompts(rows, block, capacity, partial):
     """An infinite cache and one that forgets find what a plain cache of the sent tokens finds."""
     contents, lengths = columns(rows)
