@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import statistics
+import threading
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import yaml
 
+from slobench.metrics.told import Told, grown, measured_hit_rate
+from slobench.records.schema import SERVER_METRICS
+from slobench.records.store import load
+from slobench.targets.http import Server
 from tests.e2e.conftest import Run, Vllm, run
 
 pytestmark = pytest.mark.smoke
@@ -71,6 +77,41 @@ def test_open_loop_chat(vllm: Vllm, tmp_path: Path) -> None:
     ttft_agrees(done, after, before, 0)
 
 
+def test_open_loop_responses(vllm: Vllm, tmp_path: Path) -> None:
+    """Open loop over responses: the counts of the last event are the server's own; what opens an item is no token."""
+    before = vllm.counters()
+    done = run(tmp_path / "run", vllm.chat, *OPEN, "--api", "responses")
+    after = vllm.counters()
+    all_served(done)
+    assert difference(after, before, "vllm:request_success_total") == N
+    assert difference(after, before, "vllm:prompt_tokens_total") == sum(done.column("input_tokens"))
+    assert difference(after, before, "vllm:generation_tokens_total") == N * OUT
+    ttft_agrees(done, after, before, 0)
+    # No ids can be asked for: a token without text has no event, and tokens that waited together share one.
+    assert all(1 <= chunks <= OUT for chunks in done.column("chunks"))
+
+
+def test_classes_of_three_apis(vllm: Vllm, tmp_path: Path) -> None:
+    """Chat, responses and completions in one run, as text and as ids, with a grammar in one of them."""
+    base = {"arrivals": {"process": "constant", "rate": 2}, "input_tokens": {"dist": "constant", "value": IN},
+            "output_tokens": {"dist": "constant", "value": OUT}}  # fmt: skip
+    grammar = {"extra_body": {"structured_outputs": {"choice": ["yes", "no"]}, "ignore_eos": None}}
+    classes = {"chat": {"api": "chat"}, "agent": {"api": "responses"}, "batch": {}, "choice": grammar}
+    path = tmp_path / "three.yaml"
+    path.write_text(
+        yaml.safe_dump({"name": "three", "requests": 24, "classes": {k: base | v for k, v in classes.items()}})
+    )
+    done = run(tmp_path / "run", vllm.completions, str(path))
+    assert done.code in (0, 3), done.err
+    rows = done.requests.select(["class", "outcome", "input_tokens", "output_tokens"]).to_pylist()
+    assert {row["outcome"] for row in rows} == {"ok"}
+    assert {(row["class"], row["output_tokens"]) for row in rows if row["class"] != "choice"} == {
+        ("chat", OUT), ("agent", OUT), ("batch", OUT),
+    }  # fmt: skip
+    assert all((row["input_tokens"] == IN) == (row["class"] in {"batch", "choice"}) for row in rows)
+    assert all(row["output_tokens"] < OUT for row in rows if row["class"] == "choice")
+
+
 def test_closed_loop(vllm: Vllm, tmp_path: Path) -> None:
     """Closed loop: never more in flight than users; a user's next request starts when the last one ended."""
     users = 3
@@ -118,6 +159,61 @@ def test_no_run_meets_an_earlier_ones_prompts(vllm: Vllm, tmp_path: Path) -> Non
     assert first.record["nonce"] != second.record["nonce"]
     assert difference(after, before, "vllm:prefix_cache_queries_total") >= 2 * 6 * 400
     assert difference(after, before, "vllm:prefix_cache_hits_total") == 0
+
+
+def test_the_server_confirms_the_run(vllm: Vllm, tmp_path: Path) -> None:
+    """What it told of itself beside the load: every name of the vocabulary, and totals that are the client's.
+
+    No load of others, no prompt met before; TTFT on both sides agrees (on a busy machine its front end may warn).
+    """
+    done = run(tmp_path / "run", vllm.completions, *OPEN, "--set", "telemetry.interval=500ms")
+    all_served(done)
+    records = load(done.folder).records
+    told = Told.of(records.telemetry)
+    assert {name for name in told.by_name if not name.startswith(("host_", "telemetry_"))} == set(SERVER_METRICS)
+    gained = {name: grown(told, name) for name in SERVER_METRICS}
+    for name, wanted in (
+        ("requests_total", N),
+        ("ttft_count", N),
+        ("queue_count", N),
+        ("input_tokens_total", N * IN),
+        ("output_tokens_total", N * OUT),
+        ("prefix_query_tokens", N * IN),
+        ("prefix_hit_tokens", 0),
+    ):
+        total = gained[name]
+        assert total is not None
+        assert (name, total.by, total.resets) == (name, wanted, 0)
+    levels = {finding["code"]: finding["level"] for finding in done.json["findings"]}
+    assert not {"V14", "V17"} & levels.keys()
+    assert levels.get("V15") in (None, "warning")
+    rate = measured_hit_rate(records)
+    assert rate is not None
+    assert rate.share == 0
+    server = done.json["server"]
+    assert server["running_max"] >= 1
+    assert server["tokens_per_iteration"] >= 1
+    assert 0 < server["kv_usage_max"] < 1
+
+
+def test_others_on_the_server_are_seen(vllm: Vllm, tmp_path: Path) -> None:
+    """Somebody else's requests during the run are found by the server's own count (V14)."""
+    url, stop = vllm.running.endpoint.url, threading.Event()
+    body = {"model": "tiny", "prompt": [5, 6, 7], "max_tokens": 1}
+
+    def load_it() -> None:
+        while not stop.wait(0.5):
+            Server(url).post("/v1/completions", body)
+
+    other = threading.Thread(target=load_it)
+    other.start()
+    try:
+        done = run(tmp_path / "run", vllm.completions, *OPEN)
+    finally:
+        stop.set()
+        other.join()
+    assert done.code == 3
+    assert {f["code"]: f["level"] for f in done.json["findings"]}["V14"] == "invalid"
 
 
 def test_an_slo_that_is_missed(vllm: Vllm, tmp_path: Path) -> None:
