@@ -286,8 +286,8 @@ RUN_JSON = {
     "name": "The workload's name.",
     "spec": "`workload`, `target` (without secrets) and `slo` (the clauses), resolved.",
     "seed": "Root seed.",
-    "plan": "`digest` (sha256), `rows`, `rate` (requests/s over the plan), `distinct_prompts`, and `sharing`: what a prefix "
-    "cache without bounds finds of them (`block_tokens`, `tokens`, `hit_tokens`, `blocks`, `hit_blocks`), null for nothing.",
+    "plan": "`digest` (sha256), `rows`, `rate` (requests/s over the plan), `distinct_prompts` (at least), and `sharing`: what a "
+    "prefix cache without bounds finds of them (`block_tokens`, `tokens`, `hit_tokens`, `blocks`, `hit_blocks`), null for nothing.",
     "nonce": "Random, in the first block of every unique prompt of this run.",
     "settings": "`requested`: the target as configured; `observed`: what the running server said of itself.",
     "versions": "slobench, Python, OpenSSL, libraries.",
