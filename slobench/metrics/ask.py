@@ -26,7 +26,8 @@ class Ask:
     unique_prompts: no two prompts were planned to begin alike (no class has a shared prefix).
     free: classes whose replies end where they would, also where forces_length.
     chats: classes whose prompts the server wraps into a template of its own; they are text, also where ids_sent.
-    texts: classes whose tokens are known about only: prompts of a corpus' words, or with images.
+    texts: classes whose tokens are known about only: prompts of a corpus' words, or with images. images: the latter,
+    of which the plan counts the text and the server the images too.
     claim: a claim is judged by this run (a capacity's certificate, a stored baseline), not only reported.
     cores: that the generator may use, beside a target on this machine; None: not known.
     ceiling: what this machine can offer by its own test; None: never tested.
@@ -60,6 +61,7 @@ class Ask:
     free: frozenset[str] = frozenset()
     chats: frozenset[str] = frozenset()
     texts: frozenset[str] = frozenset()
+    images: frozenset[str] = frozenset()
     claim: bool = False
     cores: float | None = None
     ceiling: Ceiling | None = None

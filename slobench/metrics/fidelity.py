@@ -91,7 +91,7 @@ def _of(case: Case, names: list[str]) -> Fidelity:
         planned=None if times is None else _facts(times.planned, case.window),
         sent=None if times is None else _facts(times.sent, case.window),
         gap_distance=None if few or times is None else _known(gap_distance(times, ask.thresholds.v18_ks.warning)),
-        input_tokens=_lengths(case, "input_tokens", chosen),
+        input_tokens=_lengths(case, "input_tokens", chosen & ~np.isin(requests["class"], list(ask.images))),
         output_tokens=_lengths(case, "output_tokens", chosen),
     )
 

@@ -151,6 +151,7 @@ def ask_of(run: Mapping[str, Any], workload: Workload, slo: Slo) -> Ask:
             if (spec.api or server.get("api") or talk.get("api")) in {"chat", "responses"}
         ),
         texts=frozenset(name for name, each in workload.classes.items() if each.text or each.images),
+        images=frozenset(name for name, each in workload.classes.items() if each.images),
         cores=_number(run.get("cores")),
         claim=_section(run, "probe").get("purpose") == "certify",
         ceiling=_ceiling(run),

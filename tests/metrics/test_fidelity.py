@@ -159,3 +159,14 @@ def test_v20_leaves_unique_prompts_to_v17(clean: Clean) -> None:
     codes = [f.code for f in run.evaluate().findings]
     assert "V17" in codes
     assert "V20" not in codes
+
+
+def test_prompts_with_images_are_left_out_of_the_lengths(clean: Clean) -> None:
+    """The plan counts the text of a prompt, the server its images too: they are not comparable."""
+    run = clean(images=frozenset({"pictures"}))
+    run["class"][::2] = "pictures"
+    run["input_tokens"][::2] = 4000.0
+    found = run.evaluate().fidelity
+    assert found["all"].input_tokens.ratio == 1
+    assert found["pictures"].input_tokens is None
+    assert found["pictures"].output_tokens is not None
