@@ -188,13 +188,21 @@ def _stored(
     else:
         arms = new_runs(news)
     if history is not None:
-        typer.echo(f"{history}: {append_history(history, arms)} rows added", err=True)
+        append_history(history, arms)
     if save is not None:
         kept = save_baseline(save, arms)
         missing = max(0, 8 - len(kept.runs))
         more = f"; {missing} more are needed before it can decide" if missing else ""
         typer.echo(f"{save}: {len(kept.runs)} runs, {save.stat().st_size / 1000:.0f} kB{more}", err=True)
     return gated
+
+
+def keep_history(history: Path, spec: str) -> None:
+    """Append stored runs to a history."""
+    from slobench.experiment.baselines import append_history
+    from slobench.experiment.gate import new_runs
+
+    append_history(history, new_runs((spec,)))
 
 
 def _ask(

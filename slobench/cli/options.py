@@ -56,4 +56,12 @@ Sets = Annotated[
 Out = Annotated[
     Path | None, typer.Option(help="Exactly this folder; default: a new one in results/.", rich_help_panel=RUN)
 ]
+History = Annotated[
+    Path | None,
+    typer.Option(
+        help="Append what the run amounted to, e.g. to results/history.parquet.",
+        rich_help_panel=RUN,
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=RUN)]

@@ -102,6 +102,7 @@ def command(
     sets: options.Sets = None,
     out: options.Out = None,
     force: Annotated[bool, typer.Option(help="Replace the run that is in --out.", rich_help_panel=options.RUN)] = False,
+    history: options.History = None,
     as_json: options.AsJson = False,
     quiet: Annotated[
         bool, typer.Option(help="No progress, and only the verdict.", rich_help_panel=options.RUN)
@@ -149,9 +150,15 @@ def command(
         notes=(*offered.notes, *server.notes),
     )
     if repeats > 1:
-        raise typer.Exit(perform_repeats(trial, repeats, as_json=as_json, quiet=quiet))
-    perform(trial, quiet=quiet)
-    raise typer.Exit(report(trial.folder, as_json=as_json, quiet=quiet))
+        code: int = perform_repeats(trial, repeats, as_json=as_json, quiet=quiet)
+    else:
+        perform(trial, quiet=quiet)
+        code = report(trial.folder, as_json=as_json, quiet=quiet)
+    if history is not None:
+        from slobench.cli.gate import keep_history
+
+        keep_history(history, str(trial.folder))
+    raise typer.Exit(code)
 
 
 def load_both(

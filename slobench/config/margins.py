@@ -52,7 +52,7 @@ Percent = Annotated[
 class Margin(Model):
     """How much worse one metric may be: the larger of a share of the baseline and an absolute time."""
 
-    relative: Percent = 0.05
+    relative: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.05
     absolute_ns: Annotated[int, Field(ge=0)] = 0
 
     @property

@@ -183,6 +183,7 @@ def _foreign(run: ForeignRun) -> Arm:
     if np.isnan(run.start_s).any():
         raise ConfigError(f"{run.name}: requests without a start\n  expected  the time at which each was sent")
     columns = {
+        "index": np.arange(n),
         "scheduled_ns": run.start_s * 1e9,
         "outcome": np.where(run.ok, Outcome.OK.value, Outcome.HTTP_ERROR.value),
         "session": np.arange(n),

@@ -10,8 +10,9 @@ import numpy as np
 from slobench.config.engine import Engine
 from slobench.config.slo import Slo
 from slobench.config.workload import Workload
-from slobench.engine.virtual import Offer, Served, serve
 from slobench.errors import ConfigError
+from slobench.experiment.virtual_judge import Rows
+from slobench.experiment.virtual_stream import VirtualEngine
 from slobench.metrics import checks_server, checks_workload, window
 from slobench.metrics.arm import Arm, Identity, Requests
 from slobench.metrics.ask import Ask
@@ -24,12 +25,12 @@ from slobench.names import NULL
 from slobench.plan import Plan
 from slobench.records.schema import Records
 
-_NO_CHUNKS = {
+_NO_CHUNKS: dict[str, Any] = {
     "index": np.empty(0, np.int64), "t_ns": np.empty(0, np.int64), "tokens": np.empty(0),
     "bytes": np.empty(0, np.int64), "channel": np.empty(0, np.int8), "lag_ns": np.empty(0, np.int64),
     "coalesced": np.empty(0, np.bool_),
 }  # fmt: skip
-_NO_TELEMETRY = {name: np.empty(0, "U1") for name in ("source", "name", "labels")}
+_NO_TELEMETRY: dict[str, Any] = {name: np.empty(0, "U1") for name in ("source", "name", "labels")}
 _NO_TELEMETRY |= {"t_ns": np.empty(0), "value": np.empty(0)}
 
 
@@ -50,9 +51,7 @@ def virtual_arm(what: Virtual, engine: Engine, seed: int, identity: Identity) ->
     """
     refuse(what)
     plan = what.plan
-    assert plan.scheduled_ns is not None
-    offer = Offer(plan.scheduled_ns, plan.input_tokens, plan.output_tokens, block_hashes=_shared(what, engine))
-    requests = _requests(plan, serve(engine, offer, seed))
+    requests = _requests(plan, _served(what, engine, seed))
     records = Records(requests, _NO_CHUNKS, _NO_TELEMETRY)
     derived = derive(requests, _NO_CHUNKS)
     workload = what.workload
@@ -104,20 +103,25 @@ def refuse(what: Virtual) -> None:
         )
 
 
-def _shared(what: Virtual, engine: Engine) -> list[tuple[int, ...]] | None:
-    """Return hashes of the blocks that a class shares; every prompt is otherwise new."""
-    blocks = [each.shared_prefix_tokens // engine.block_tokens for each in what.workload.classes.values()]
-    if not any(blocks):
-        return None
-    of_class = [tuple((code << 32) + block for block in range(count)) for code, count in enumerate(blocks)]
-    return [of_class[code] for code in what.plan.class_code.tolist()]
+def _served(what: Virtual, spec: Engine, seed: int) -> Rows:
+    """Serve every row of the plan when it is due, and then what is left."""
+    plan, engine = what.plan, VirtualEngine(spec, what.workload, seed, each_token=False)
+    assert plan.scheduled_ns is not None
+    engine.fits(plan)
+    for due_ns, row in zip(plan.scheduled_ns.tolist(), engine.rows(plan), strict=True):
+        while engine.now_ns < due_ns:
+            if engine.step() is None:
+                engine.now_ns = due_ns
+        engine.arrive(due_ns, row)
+    while engine.step() is not None:
+        pass
+    return engine.sent.take(0, len(plan))
 
 
-def _requests(plan: Plan, served: Served) -> dict[str, Any]:
+def _requests(plan: Plan, served: Rows) -> dict[str, Any]:
     n = len(plan)
     at, first, last = (
-        np.asarray(column, dtype=np.float64)
-        for column in (plan.scheduled_ns, served.first_token_ns, served.last_token_ns)
+        np.asarray(column, dtype=np.float64) for column in (plan.scheduled_ns, served.first_ns, served.last_ns)
     )
     unknown, output = np.full(n, np.nan), plan.output_tokens.astype(np.float64)
     same = {"started_ns": at, "connected_ns": at, "sent_ns": at, "headers_ns": first, "first_output_ns": first}
