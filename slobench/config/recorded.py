@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_serializer, model_validator
 
-from slobench.config.arrivals import Arrivals, Burst
+from slobench.config.arrivals import Arrivals, Burst, Process
 from slobench.config.base import DurationNs, FileName, Model
 from slobench.config.lengths import Tokens
 
@@ -30,6 +30,37 @@ TraceFormat = Literal[
 FORMATS: tuple[str, ...] = get_args(TraceFormat)
 
 
+class _Word(Model):
+    """A value that is written as one word, its `process`."""
+
+    @model_serializer
+    def _plain(self) -> str:
+        return str(getattr(self, "process"))  # noqa: B009 (of the classes below)
+
+
+class AsRecorded(_Word):
+    """At the recorded times."""
+
+    process: Literal["as-recorded"] = "as-recorded"
+
+
+class Spread(_Word):
+    """At random places in the recorder's bins, in the recorded order."""
+
+    process: Literal["spread"] = "spread"
+
+
+def _named(value: object) -> object:
+    return {"process": value} if isinstance(value, str) else value
+
+
+ReplayTimes = Annotated[
+    AsRecorded | Spread | Process,
+    Field(discriminator="process"),
+    BeforeValidator(_named, json_schema_input_type=Literal["as-recorded", "spread"] | Arrivals),
+]
+
+
 class Recorded(Model):
     """Requests of a recording, each once and in its order, instead of drawn arrivals and lengths.
 
@@ -51,8 +82,8 @@ class Recorded(Model):
     """Thinning: each session, or request without one, is kept with this probability."""
     speed: Annotated[float, Field(ge=1e-6, le=1e6, allow_inf_nan=False)] = 1.0
     """Speed-up: times between requests are divided by it."""
-    arrivals: Literal["as-recorded", "spread"] | Arrivals = "as-recorded"
-    """spread: at random places in the recorder's bins. A process: its times, for the recorded requests in order."""
+    arrivals: ReplayTimes = AsRecorded()
+    """as-recorded; spread: at random places in the recorder's bins; a process: its times, for the requests in order."""
     turns: Literal["as-recorded", "after-reply"] = "as-recorded"
     """When later requests of a session are due: at their recorded time, or the recorded delay after the reply."""
     scale_tokens: Annotated[float, Field(ge=1e-6, le=1e6, allow_inf_nan=False)] = 1.0
@@ -63,6 +94,11 @@ class Recorded(Model):
     """Requests whose prompt and reply together are longer are left out; null: none are."""
     loop: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     """How many times over; sessions and prefixes of each round are new ones."""
+
+    @property
+    def process(self) -> Process | None:
+        """The process whose times are taken, where they are not the recorded ones."""
+        return None if isinstance(self.arrivals, AsRecorded | Spread) else self.arrivals
 
     @model_validator(mode="after")
     def _consistent(self) -> Recorded:

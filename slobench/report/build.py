@@ -164,7 +164,7 @@ def ask_of(run: Mapping[str, Any], workload: Workload, slo: Slo) -> Ask:
         looked=stopping.looked(run),
         processes=_processes(workload),
         recorded=frozenset(
-            name for name, each in workload.classes.items() if each.recorded and isinstance(each.recorded.arrivals, str)
+            name for name, each in workload.classes.items() if each.recorded and each.recorded.process is None
         ),
         sharing=_sharing(run),
         thresholds=Thresholds.from_dict(_section(run, "thresholds")),
@@ -173,10 +173,8 @@ def ask_of(run: Mapping[str, Any], workload: Workload, slo: Slo) -> Ask:
 
 def _processes(workload: Workload) -> dict[str, Process]:
     """Return the arrival process of each class that has one, a recording's that comes by another's times too."""
-    asked = {
-        name: spec.recorded.arrivals if spec.recorded else spec.arrivals for name, spec in workload.classes.items()
-    }
-    return {name: process for name, process in asked.items() if process is not None and not isinstance(process, str)}
+    asked = {name: spec.recorded.process if spec.recorded else spec.arrivals for name, spec in workload.classes.items()}
+    return {name: process for name, process in asked.items() if process is not None}
 
 
 def _unique(run: Mapping[str, Any], workload: Workload) -> bool:

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slobench.config.arrivals import Process
-from slobench.config.recorded import Recorded
+from slobench.config.recorded import Recorded, Spread
 from slobench.config.session import LOOK_BACK
 from slobench.config.workload import MAX_REQUESTS
 from slobench.errors import ConfigError
 from slobench.names import NULL
+from slobench.units import format_duration_ns
 from slobench.workload.arrivals import offsets_ns
 from slobench.workload.content import Contents
 from slobench.workload.rows import Rows
@@ -41,10 +42,10 @@ def recorded_rows(spec: Recorded, name: str, seed: int, horizon_ns: int | None) 
     trace = _fitting(ops.scaled_tokens(trace, spec.scale_tokens, spec.block_tokens), spec)
     contents, n = prompts.contents(trace, seed), len(trace)
     trace = trace.without("blocks")
-    if isinstance(spec.arrivals, str):
+    if spec.process is None:
         trace, at = _as_recorded(trace, spec, name, seed, horizon_ns)
     else:
-        trace, at = _by_process(trace, spec, spec.arrivals, name, seed, horizon_ns)
+        trace, at = _by_process(trace, spec, spec.process, name, seed, horizon_ns)
     if spec.turns == "after-reply":
         order = _by_session(trace)
         trace, at = trace.take(order), at[order]
@@ -62,7 +63,7 @@ def _read(spec: Recorded, name: str, seed: int, horizon_ns: int | None) -> Trace
     if kind != _POOL:
         return read_trace(path, kind)
     to_ns = spec.to
-    if horizon_ns is not None and spec.loop == 1 and isinstance(spec.arrivals, str):
+    if horizon_ns is not None and spec.loop == 1 and spec.process is None:
         until = spec.from_ + round(horizon_ns * spec.speed)
         to_ns = until if to_ns is None else min(to_ns, until)
     drawn = int(raw(1, child(seed, "recorded/pool", name))[0])
@@ -120,7 +121,11 @@ def _as_recorded(trace: Trace, spec: Recorded, name: str, seed: int, horizon_ns:
         )
     rounds = spec.loop if horizon_ns is None else min(spec.loop, -(-horizon_ns // ops.period_ns(trace)))
     trace = _every_round(trace, rounds)
-    if spec.arrivals == "spread":
+    spread = isinstance(spec.arrivals, Spread)
+    if not spread and trace.bin_ns and len(np.unique(trace.numbers("arrival_ns"))) < len(trace) / 2:
+        width = format_duration_ns(trace.bin_ns)
+        trace = _noted(trace, f"requests come all at once every {width}: `arrivals: spread` undoes the recorder's bins")
+    if spread:
         if not trace.bin_ns:
             trace = _noted(trace, "recorded times are exact: there are no bins to spread them in")
         trace = ops.spread_in_bins(trace, child(seed, "recorded/spread", name))

@@ -273,6 +273,17 @@ def test_scaled_down_to_a_small_model(tmp_path: Path) -> None:
     assert [[tokens for _, tokens in rows.contents.row(i)] for i in range(3)] == [[16, 16], [16, 16], [16]]
 
 
+def test_bins_are_told_where_they_stay(tmp_path: Path) -> None:
+    """Ten requests at once every 3 s are the recorder's doing; spread, they are not, and nothing is told."""
+    rows = [{"arrival_s": at // 10 * 3, "input_tokens": 5, "output_tokens": 1} for at in range(60)]
+    path = own(tmp_path, rows, bin_ns=3 * S)
+    assert "come all at once every 3s" in rows_of(path).notes[0]
+    spread = rows_of(path, arrivals="spread")
+    assert spread.notes == ()
+    assert (spread.start_ns // (3 * S) == np.arange(60) // 10).all()
+    assert "recorded times are exact" in rows_of(evenly(tmp_path, 3), arrivals="spread").notes[0]
+
+
 def test_images_of_a_recording_are_rows_images(tmp_path: Path) -> None:
     """Counts come through; none are none."""
     text = "TIMESTAMP,NumImages,ContextTokens,GeneratedTokens\n2024-10-15 11:00:00,2,15,8\n2024-10-15 11:00:01,,12,9\n"

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from slobench.names import NULL
-from slobench.units import format_duration_ns
 from slobench.workload.traces.files import fault
 from slobench.workload.traces.lines import Key, Lines, read_lines
 from slobench.workload.traces.schema import Trace, make_trace
@@ -62,10 +61,7 @@ def _read(
         size = block_size(lines, blocks, inputs, sizes)
         columns["blocks"] = lines.list_column(blocks)
     bin_ns = bin_of(arrival, unit_ns if (arrival % unit_ns == 0).all() else 0)
-    notes = [*unused(lines)]
-    if bin_ns > unit_ns:
-        notes.append(f"arrivals come in bins of {format_duration_ns(bin_ns)}; `spread` undoes that")
-    return make_trace(columns, format=format, block_tokens=size, bin_ns=bin_ns, notes=notes)
+    return make_trace(columns, format=format, block_tokens=size, bin_ns=bin_ns, notes=unused(lines))
 
 
 def in_ns(times: FloatArray, unit_ns: int) -> IntArray:
