@@ -15,6 +15,7 @@ class FileKind(StrEnum):
     WORKLOAD = "workload"
     TARGET = "target"
     SLO = "slo"
+    EXPERIMENT = "experiment"
 
 
 def show(
@@ -35,7 +36,7 @@ def schema(
     kind: Annotated[FileKind, typer.Argument(help="Which files the schema describes.")] = FileKind.WORKLOAD,
     out: Annotated[Path | None, typer.Option("--out", help="Write it to this file instead of printing it.")] = None,
 ) -> None:
-    """Print or write the JSON Schema of workload, target or SLO preset files, for editors."""
+    """Print or write the JSON Schema of workload, target, SLO preset or experiment files, for editors."""
     from slobench.config.schema import write_schema
 
     typer.echo(write_schema(kind.value, out), nl=False)

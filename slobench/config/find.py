@@ -10,10 +10,15 @@ import slobench
 from slobench.config.problems import clip, unknown
 from slobench.errors import ConfigError
 
-Kind = Literal["workload", "target", "slo"]
+Kind = Literal["workload", "target", "slo", "experiment"]
 
-_WORDS: dict[Kind, str] = {"workload": "workload", "target": "target", "slo": "SLO preset"}
-_OR: dict[Kind, str] = {"workload": "", "target": "", "slo": "a clause, e.g. ttft<500ms, or "}
+_WORDS: dict[Kind, str] = {
+    "workload": "workload",
+    "target": "target",
+    "slo": "SLO preset",
+    "experiment": "experiment",
+}
+_CLAUSE_OR = "a clause, e.g. ttft<500ms, or "
 _SUFFIXES = (".yaml", ".yml")
 
 
@@ -49,4 +54,4 @@ def find(kind: Kind, name_or_path: str) -> Path:
         except OSError:  # a name too long for a file
             continue
     told = unknown(f"no {_WORDS[kind]} named", name_or_path, names(kind))
-    raise ConfigError(f"{told}\n  or        {_OR[kind]}a file: {kind}s/NAME.yaml")
+    raise ConfigError(f"{told}\n  or        {_CLAUSE_OR if kind == 'slo' else ''}a file: {kind}s/NAME.yaml")

@@ -13,6 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from slobench.config.class_slo import moved
 from slobench.config.document import Document, KeyPath, parse_document, read_document, shown
+from slobench.config.experiment import Experiment
 from slobench.config.find import Kind, find
 from slobench.config.presets import SloPreset, expand
 from slobench.config.problems import clip, config_error, dotted, nearest
@@ -26,7 +27,7 @@ AnyTarget = SimTarget | NullTarget | RemoteTarget | VllmTarget | CommandTarget
 T_co = TypeVar("T_co", bound=BaseModel, covariant=True)
 
 OF_A_RUN: tuple[Kind, ...] = ("workload", "target")
-SCHEMAS: Mapping[Kind, Any] = {"workload": Workload, "target": Target, "slo": SloPreset}
+SCHEMAS: Mapping[Kind, Any] = {"workload": Workload, "target": Target, "slo": SloPreset, "experiment": Experiment}
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _HOST_PORT = re.compile(r"[A-Za-z0-9.-]+:[0-9]+(/.*)?")
 _PART = re.compile(r'"((?:[^"\\]|\\.)*)"|([^\s."\\=]+)')
@@ -69,6 +70,14 @@ def load_target(name_path_or_url: str, sets: Sequence[str] = ()) -> Loaded[AnyTa
         raise ConfigError(f"no target named {clip(name_path_or_url)}\n  nearest   http://{name_path_or_url}")
     path = find("target", name_path_or_url)
     return check_target(apply_sets(given_by(read_document(path), shown(path)), sets), shown(path), path)
+
+
+def load_experiment(name_or_path: str, sets: Sequence[str] = ()) -> Loaded[Experiment]:
+    """Read an experiment by name or file, with `--set` applied."""
+    path = find("experiment", name_or_path)
+    given = apply_sets(given_by(read_document(path), shown(path)), sets)
+    value: Experiment = _validated("experiment", given, shown(path), path)
+    return Loaded(value, origins(value, given), path)
 
 
 def given_by(document: Document, source: str) -> Given:

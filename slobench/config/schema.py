@@ -1,4 +1,4 @@
-"""JSON Schema of workload, target and SLO preset files, for editors that complete and check YAML."""
+"""JSON Schema of workload, target, SLO preset and experiment files, for editors that complete and check YAML."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from slobench.errors import ConfigError
 
 
 def json_schema(kind: Kind) -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of a workload, target or SLO preset file."""
+    """Return the JSON Schema (draft 2020-12) of a kind of file."""
     schema = adapter(kind).json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": f"slobench {kind}"}
 

@@ -108,6 +108,7 @@ BaseUrl = Annotated[str, Field(pattern=r"^https?://"), AfterValidator(_base_url)
 
 
 Gpus = Annotated[int, Field(ge=1)] | None
+Price = Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
 
 
 class SimTarget(Model):
@@ -117,6 +118,8 @@ class SimTarget(Model):
     about: str = ""
     gpus: Gpus = None
     """GPUs behind the target; null: not known, and nothing is given per GPU."""
+    price_per_hour: Price = None
+    """What the whole target costs an hour, in $, for the cost of good tokens; null: not known."""
     telemetry: Telemetry = Telemetry()
     engine: Engine = Engine()
     port: Annotated[int, Field(ge=0, le=65535)] = 0
@@ -155,6 +158,8 @@ class RemoteTarget(Model):
     about: str = ""
     gpus: Gpus = None
     """GPUs behind the target; null: not known, and nothing is given per GPU."""
+    price_per_hour: Price = None
+    """What the whole target costs an hour, in $, for the cost of good tokens; null: not known."""
     telemetry: Telemetry = Telemetry()
     url: BaseUrl
     """scheme://host[:port][/prefix]; a /v1 at its end is left out."""
@@ -168,6 +173,8 @@ class VllmTarget(Model):
     about: str = ""
     gpus: Gpus = None
     """GPUs behind the target; null: not known, and nothing is given per GPU."""
+    price_per_hour: Price = None
+    """What the whole target costs an hour, in $, for the cost of good tokens; null: not known."""
     telemetry: Telemetry = Telemetry()
     env: str | None = None
     """Folder of the environment that vLLM is installed in (its bin/vllm is run); null: vllm on PATH."""
@@ -192,6 +199,8 @@ class CommandTarget(Model):
     about: str = ""
     gpus: Gpus = None
     """GPUs behind the target; null: not known, and nothing is given per GPU."""
+    price_per_hour: Price = None
+    """What the whole target costs an hour, in $, for the cost of good tokens; null: not known."""
     telemetry: Telemetry = Telemetry()
     argv: Annotated[tuple[str, ...], Field(min_length=1)]
     """`{port}` is replaced by the port."""
