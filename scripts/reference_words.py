@@ -274,7 +274,7 @@ EXITS = {
     "USAGE": "A command, a workload, a target or an SLO cannot be used as given.",
     "INVALID": "The run is INVALID: see its findings.",
     "SLO": "An SLO objective was missed. Without an objective (`attainment`, `availability`, `error_rate`, a percentile) never given.",
-    "REGRESSION": "Reserved for comparisons; no command gives it at present.",
+    "REGRESSION": "A regression: `slobench gate` found NEW worse.",
     "TARGET": "The target did not start, died, or gave no request its reply.",
     "UNDECIDED": "It could not be decided: `run --until-decided` reached its bound first, `capacity` found no load that it could certify.",
     "INTERRUPTED": "Interrupted by the user; the files are written.",

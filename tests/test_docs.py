@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import os
 import re
 import shlex
+import subprocess
 import sys
 from functools import cache
 from pathlib import Path
@@ -18,11 +20,13 @@ from slobench import names
 from slobench.cli.main import GROUPS
 from slobench.config.flags import RunFlags, workload_from_flags
 from slobench.config.load import load_target, load_workload
+from slobench.config.margins import load_margins
 from slobench.config.presets import expand, load_preset
 from slobench.config.slo import parse_slo
 from slobench.metrics import validity
 from slobench.metrics.ask import Thresholds
 from slobench.records import schema
+from tests.report.xsd import faults
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "results" / "README.md"])
@@ -200,12 +204,48 @@ def test_yaml_examples_are_valid(page: Path, tmp_path: Path) -> None:
         path.write_text(block)
         if found.get("kind") == "slo":
             load_preset(str(path))
+        elif found.get("kind") == "margins":
+            load_margins(path)
         elif "kind" in found:
             load_target(str(path))
         elif "classes" in found:
             load_workload(str(path))
         elif "slo" in found:
             parse_slo(expand(found["slo"]).clauses)
+
+
+def recipes() -> dict[str, list[str]]:
+    """CI job of docs/how-to/gate-ci.md -> its commands, but for those that install."""
+    found = {}
+    for kind, block in FENCE.findall((ROOT / "docs" / "how-to" / "gate-ci.md").read_text()):
+        for name, job in (yaml.safe_load(block) if kind == "yaml" else {}).items():
+            steps = job.get("gate", {}).get("steps", ()) if name == "jobs" else ()
+            script = [step["run"] for step in steps if "run" in step]
+            script += job.get("script", ()) if isinstance(job, dict) else ()
+            if script:
+                found[name] = [line for line in script if not line.startswith("pip install")]
+    return found
+
+
+@pytest.mark.parametrize("job", ["jobs", "performance"])
+def test_ci_recipes_run(job: str, tmp_path: Path) -> None:
+    """The commands of the GitHub and GitLab jobs pass as they stand, and leave what the jobs collect."""
+    summary = tmp_path / "summary.md"
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "GITHUB_STEP_SUMMARY": str(summary)}
+    for line in recipes()[job]:
+        done = subprocess.run(
+            ["bash", "-ec", line],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=240,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert faults((tmp_path / "results" / "junit.xml").read_text(), ROOT / "tests" / "report" / "junit.xsd") == []
+    assert "# gate sim" in summary.read_text()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

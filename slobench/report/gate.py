@@ -137,16 +137,21 @@ def _tests(gated: Gated, *, stacked: bool) -> Table | None:
     many = len({test.of_class for test in tests}) > 1
     head = (*(("class",) if many else ()), "", "base", "new", "new/base", "at most")
     columns = (*head, "") if stacked else (*head, "margin", "sd", "p", "")
-    lay = _stacked if stacked else _flat
-    rows = tuple(row for test in tests for row in lay(test, many=many, aa=gated.mode == "aa"))
+    rows: list[tuple[Cell, ...]] = []
+    above = ""
+    for test in tests:
+        name = "" if test.of_class == above else words.clean(test.of_class, 60)
+        above = test.of_class
+        first, *below = (_stacked if stacked else _flat)(test, aa=gated.mode == "aa")
+        rows.append((Cell(name, "strong"), *first) if many else first)
+        rows += [(Cell(""), *row) if many else row for row in below]
     note = "in brackets: shown only, decides nothing" if any(not test.decides for test in tests) else ""
-    return Table("Latency", columns, rows, (note,) if note else (), frozenset({""}))
+    return Table("Latency", columns, tuple(rows), (note,) if note else (), frozenset({""}))
 
 
-def _head(test: Tested, *, many: bool) -> tuple[Cell, ...]:
+def _head(test: Tested) -> tuple[Cell, ...]:
     plain: Tone = "" if test.decides else "dim"
     return (
-        *((Cell(words.clean(test.of_class, 60), plain),) if many else ()),
         Cell(quantity_name(test.quantity.key), "strong" if test.decides else "dim"),
         Cell(words.seconds(test.base), plain),
         Cell(words.seconds(test.new), plain),
@@ -164,7 +169,7 @@ def _chance(test: Tested) -> str:
     return f"{test.p:.2g}" if test.p >= 1e-4 else "< .0001"
 
 
-def _flat(test: Tested, *, many: bool, aa: bool) -> list[tuple[Cell, ...]]:
+def _flat(test: Tested, *, aa: bool) -> list[tuple[Cell, ...]]:
     plain: Tone = "" if test.decides else "dim"
     numbers = (
         Cell(f"{test.ratio:.3f} [{test.low:.3f}, {test.high:.3f}]", plain),
@@ -173,19 +178,21 @@ def _flat(test: Tested, *, many: bool, aa: bool) -> list[tuple[Cell, ...]]:
         Cell(f"{test.sd * 100:.2g} %", "dim"),
         Cell(_chance(test), "dim"),
     )
-    return [(*_head(test, many=many), *numbers, _outcome(test, aa=aa))]
+    return [(*_head(test), *numbers, _outcome(test, aa=aa))]
 
 
-def _stacked(test: Tested, *, many: bool, aa: bool) -> list[tuple[Cell, ...]]:
+def _stacked(test: Tested, *, aa: bool) -> list[tuple[Cell, ...]]:
     plain: Tone = "" if test.decides else "dim"
-    head = _head(test, many=many)
     below = (
-        *(Cell("") for _ in head),
+        Cell(""),
+        Cell(f"sd {test.sd * 100:.2g} %", "dim"),
+        Cell(f"p {_chance(test)}", "dim"),
         Cell(f"[{test.low:.3f}, {test.high:.3f}]", "dim"),
         Cell(f"of {test.margin:.3f}", "dim"),
-        Cell(f"sd {test.sd * 100:.2g} %, p {_chance(test)}", "dim"),
+        Cell(""),
     )
-    return [(*head, Cell(f"{test.ratio:.3f}", plain), Cell(f"{test.upper:.3f}", plain), _outcome(test, aa=aa)), below]
+    above = (Cell(f"{test.ratio:.3f}", plain), Cell(f"{test.upper:.3f}", plain), _outcome(test, aa=aa))
+    return [(*_head(test), *above), below]
 
 
 def _attainment(gated: Gated) -> Table | None:
