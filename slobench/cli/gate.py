@@ -197,14 +197,6 @@ def _stored(
     return gated
 
 
-def keep_history(history: Path, spec: str) -> None:
-    """Append stored runs to a history."""
-    from slobench.experiment.baselines import append_history
-    from slobench.experiment.gate import new_runs
-
-    append_history(history, new_runs((spec,)))
-
-
 def _ask(
     words: Sequence[str],
     targets: tuple[str, str],

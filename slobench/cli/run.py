@@ -155,9 +155,10 @@ def command(
         perform(trial, quiet=quiet)
         code = report(trial.folder, as_json=as_json, quiet=quiet)
     if history is not None:
-        from slobench.cli.gate import keep_history
+        from slobench.experiment.arms import find_arms
+        from slobench.experiment.baselines import append_history
 
-        keep_history(history, str(trial.folder))
+        append_history(history, find_arms(str(trial.folder)))
     raise typer.Exit(code)
 
 
