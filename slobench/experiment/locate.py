@@ -19,6 +19,7 @@ from slobench.stats.quantiles import FloatArray
 NEAR = 0.2  # probes within ±20 % of the root enter the fit: further off the log odds are no line
 _REACH = 0.1  # how far the root may lie outside what was probed
 _ROUNDS = 4
+_CLUSTERED_PHI = 400.0  # design effect of sessions on the reference engine at 90 % (docs/validation.md)
 _CHANCE = 0.05  # of calling a falling curve no line, over all its levels (2 standard errors at a single one)
 
 
@@ -39,11 +40,16 @@ class Located:
     spread: float  # of ln(load) over which conditioned arrivals must be mixed to be Poisson; 0: nothing to mix
 
 
-def prior_for(target: float) -> Prior:
-    """Return what is known of the slope: N(−25, 12²) at 90 % and N(−22, 11²) at 99 %, linear in the log odds."""
+def prior_for(target: float, *, clustered: bool = False) -> Prior:
+    """Return what is known of the slope: N(−25, 12²) at 90 % and N(−22, 11²) at 99 %, linear in the log odds.
+
+    clustered: requests of one session come and stay away together, over a time as long as a probe: their design effect
+    is larger.
+    """
     part = (logit(target) - logit(0.9)) / (logit(0.99) - logit(0.9))
     part = min(max(part, -1.0), 2.0)
-    return Prior(slope=-25 + 3 * part, slope_sd=12 - part)
+    prior = Prior(slope=-25 + 3 * part, slope_sd=12 - part)
+    return replace(prior, phi=_CLUSTERED_PHI) if clustered else prior
 
 
 def locate(
@@ -76,9 +82,10 @@ def _spread(probes: Sequence[Probed]) -> float:
 
 
 def _fit(criterion: Criterion, probes: Sequence[Probed], x: FloatArray, spread: float) -> Located:
+    clustered = any(each.probe.requests_each > 1 for each in probes)
     good = np.array([each.good(criterion.name) for each in probes], dtype=np.float64)
     n = np.array([each.n(criterion.name) for each in probes], dtype=np.float64)
-    fit = fit_logit(x, good, n, prior_for(criterion.target))
+    fit = fit_logit(x, good, n, prior_for(criterion.target, clustered=clustered))
     root = crossing(fit, criterion.target, spread)
     within = min(max(root.x, float(x.min()) - _REACH), float(x.max()) + _REACH)
     found = Located(
