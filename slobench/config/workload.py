@@ -130,6 +130,12 @@ class RequestClass(Model):
                     f"output_tokens paired: {len(output.values)} values beside {len(values)} of input_tokens; "
                     "expected input_tokens {dist: empirical} with as many"
                 )
+            for step in self.session.steps if self.session else ():
+                if step.input_tokens is not None and step.output_tokens is None:
+                    raise ValueError(
+                        f"step {step.name} has its own input_tokens beside output_tokens that are paired with the "
+                        "class's; expected its own output_tokens too"
+                    )
         return self
 
 

@@ -101,6 +101,22 @@ def test_patience_is_a_time_and_what_it_ends_for():
         Patience.model_validate({"wait": "3s", "share": 0})
 
 
+def test_a_step_with_a_prompt_of_its_own_has_no_pair():
+    """Where the class's outputs are paired with its inputs, a step needs both or neither."""
+    paired = {
+        "input_tokens": {"dist": "empirical", "values": [4, 8]},
+        "output_tokens": {"dist": "paired", "values": [1, 2]},
+    }
+    step = {"name": "a", "input_tokens": LENGTH}
+    for own in ({}, {"output_tokens": LENGTH}):
+        made = {"name": "x", "requests": 9, "classes": {"chat": CHAT | paired | {"session": {"steps": [step | own]}}}}
+        if own:
+            Workload.model_validate(made)
+        else:
+            with pytest.raises(ValidationError, match="step a has its own input_tokens"):
+                Workload.model_validate(made)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
