@@ -64,4 +64,14 @@ History = Annotated[
         show_default=False,
     ),
 ]
+Export = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FORM",
+        help="Write the results for others, into the run's folder: vllm, llmd, csv, csv-requests, openmetrics; "
+        "repeatable.",
+        rich_help_panel=RUN,
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=RUN)]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from slobench.cli import options
+
 if TYPE_CHECKING:
     from slobench.report.view import RunView
 
@@ -26,12 +28,33 @@ def command(
             show_default=False,
         ),
     ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Show a latency as another tool defines it too, e.g. tpot@vllm, itl@guidellm. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    export: options.Export = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The export's file, - for standard output.", show_default=False),
+    ] = None,
 ) -> None:
     """Evaluate DIR again, write its tables and reports, print the report; recovers what a killed run left."""
+    from slobench.metrics.peers import known
     from slobench.report.build import build_report
+    from slobench.report.exports import write
 
-    view = build_report(folder, slo=slo or None)
-    show(view, json=json, quiet=quiet)
+    exports = write.wanted(export or (), out)
+    view = build_report(folder, slo=slo or None, peers=known(metric or ()))
+    if exports.printed:
+        typer.echo(write.printable(view, exports), nl=False)
+    else:
+        for path in write.export(view, exports):
+            typer.echo(f"written  {path}", err=True)
+        show(view, json=json, quiet=quiet)
     raise typer.Exit(view.summary.exit)
 
 

@@ -103,6 +103,7 @@ def command(
     out: options.Out = None,
     force: Annotated[bool, typer.Option(help="Replace the run that is in --out.", rich_help_panel=options.RUN)] = False,
     history: options.History = None,
+    export: options.Export = None,
     as_json: options.AsJson = False,
     quiet: Annotated[
         bool, typer.Option(help="No progress, and only the verdict.", rich_help_panel=options.RUN)
@@ -113,6 +114,10 @@ def command(
     from slobench.config.talk_flags import TalkFlags
     from slobench.experiment.trial import Trial, default_folder
 
+    if export:
+        from slobench.report.exports.write import wanted
+
+        wanted(export)
     loads = RunFlags(
         arrivals=arrivals,
         rate=rate,
@@ -150,10 +155,10 @@ def command(
         notes=(*offered.notes, *server.notes),
     )
     if repeats > 1:
-        code: int = perform_repeats(trial, repeats, as_json=as_json, quiet=quiet)
+        code: int = perform_repeats(trial, repeats, as_json=as_json, quiet=quiet, exports=export or ())
     else:
         perform(trial, quiet=quiet)
-        code = report(trial.folder, as_json=as_json, quiet=quiet)
+        code = report(trial.folder, as_json=as_json, quiet=quiet, exports=export or ())
     if history is not None:
         from slobench.experiment.arms import find_arms
         from slobench.experiment.baselines import append_history
@@ -192,7 +197,7 @@ def perform(trial: Trial, *, quiet: bool) -> None:
                 view.show(event)
 
 
-def perform_repeats(trial: Trial, repeats: int, *, as_json: bool, quiet: bool) -> int:
+def perform_repeats(trial: Trial, repeats: int, *, as_json: bool, quiet: bool, exports: Sequence[str] = ()) -> int:
     """Run the trial `repeats` times into repeat-1, repeat-2 …; print them side by side; the exit code of all."""
     from dataclasses import asdict, replace
 
@@ -210,7 +215,7 @@ def perform_repeats(trial: Trial, repeats: int, *, as_json: bool, quiet: bool) -
         folder = trial.folder / f"repeat-{number}"
         try:
             perform(replace(trial, folder=folder, seed=trial.seed + number - 1), quiet=quiet)
-            code = report(folder, as_json=False, quiet=True, silent=True)
+            code = report(folder, as_json=False, quiet=True, silent=True, exports=exports)
         except KeyboardInterrupt:
             codes.add(Exit.INTERRUPTED)
             break
@@ -254,10 +259,11 @@ def interruptible(interrupts: Interrupts) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def report(folder: Path, *, as_json: bool, quiet: bool, silent: bool = False) -> int:
+def report(folder: Path, *, as_json: bool, quiet: bool, silent: bool = False, exports: Sequence[str] = ()) -> int:
     """Make the report in a process of its own (its memory and its imports are not the generator's); its exit code."""
     command = [sys.executable, "-m", "slobench", "report", str(folder)]
     command += ["--json"] if as_json else []
     command += ["--quiet"] if quiet else []
+    command += [f"--export={form}" for form in exports]
     stdout = subprocess.DEVNULL if silent else None
     return subprocess.run(command, stdout=stdout, check=False).returncode

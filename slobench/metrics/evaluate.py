@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -54,8 +54,11 @@ class Evaluation:
     sessions: Mapping[str, SessionFacts]
 
 
-def evaluate(records: Records, slo: Slo, ask: Ask) -> Evaluation:
-    """Derive latencies, choose the window, judge every request, check validity."""
+def evaluate(records: Records, slo: Slo, ask: Ask, *, peers: Sequence[str] = ()) -> Evaluation:
+    """Derive latencies, choose the window, judge every request, check validity.
+
+    peers: names of other tools' definitions that are to stand among the latencies (metrics.peers).
+    """
     requests = records.requests
     derived = derive(requests, records.chunks)
     chosen = window.choose(requests, derived["e2e_s"], ask)
@@ -76,7 +79,7 @@ def evaluate(records: Records, slo: Slo, ask: Ask) -> Evaluation:
         judged=judged,
         slo_met=judged.met if has_limits(slo) else np.full(len(judged.met), np.nan),
         windows=windows,
-        latency=marked(widen(tables.successful(source, steady=is_steady(found))), ask.stopped),
+        latency=marked(widen(tables.successful(source, steady=is_steady(found), peers=peers)), ask.stopped),
         latency_adjusted=marked(widen(adjusted), ask.stopped),
         latency_full_run=tables.full_run(source),
         findings=found,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +20,7 @@ from slobench.metrics.columns import (
 )
 from slobench.metrics.estimate import QUANTILES, Windows, latency_table, noted
 from slobench.metrics.latency import event_tokens, gaps_s, tokens_per_event
+from slobench.metrics.peers import Replies, definition
 from slobench.metrics.slo import CAN_BE_VACUOUS
 from slobench.metrics.summary import Estimate, LatencyTable
 from slobench.names import TokensSource
@@ -91,14 +92,18 @@ def _gaps(case: Case) -> Gaps:
     return Gaps(groups, ok, gap, gap / np.maximum(event_tokens(requests, chunks, groups), 1.0))
 
 
-def successful(source: Source, *, steady: bool) -> dict[str, LatencyTable]:
-    """Successful requests of the window, with intervals; percentiles of an overloaded server are marked."""
+def successful(source: Source, *, steady: bool, peers: Sequence[str] = ()) -> dict[str, LatencyTable]:
+    """Successful requests of the window, with intervals; percentiles of an overloaded server are marked.
+
+    peers: metrics as other tools define them, by name, beside our own.
+    """
     chosen = source.case.main & is_ok(source.case.requests)
 
     def table_of(mine: BoolArray) -> LatencyTable:
+        both = (*_tables(source, chosen & mine, intervals=True), *_peer_tables(source, chosen & mine, peers))
         return {
             metric: {q: seen if steady else noted(seen, "not steady") for q, seen in table.items()}
-            for metric, table in _tables(source, chosen & mine, intervals=True)
+            for metric, table in both
         }
 
     return source.by_class(table_of)
@@ -172,6 +177,23 @@ def _tables(source: Source, chosen: BoolArray, *, intervals: bool) -> Iterator[t
     if source.gaps.per_token_s is not None:
         spread = latency_table(source.gaps.per_token_s[keep], windows, source.quantiles, intervals=sure)
         yield "itl", {q: noted(seen, "gap/tokens") for q, seen in _mark(source, "itl", spread, why)}
+
+
+def _peer_tables(
+    source: Source, chosen: BoolArray, names: Sequence[str]
+) -> Iterator[tuple[str, Mapping[str, Estimate]]]:
+    if not names:
+        return
+    replies = Replies.of(source.case.requests, source.case.records.chunks, source.gaps.groups)
+    for name in names:
+        found = definition(name).values(replies)
+        mine = chosen[found.row] & ~np.isnan(found.seconds)
+        sure = int(mine.sum()) <= MANY_GAPS
+        windows = replace(source.windows, of=source.windows.of[found.row[mine]])
+        table = latency_table(found.seconds[mine], windows, source.quantiles, intervals=sure)
+        if table:
+            why = windows if sure else f"no interval: more than {MANY_GAPS:,} gaps"
+            yield name, dict(_mark(source, name.partition("@")[0], table, why))
 
 
 def _mark(

@@ -29,12 +29,12 @@ from slobench.units import parse_duration_ns
 SPOOL, PLAN = "spool", "plan.arrow"
 
 
-def build_report(folder: Path, *, slo: Sequence[str] | None = None) -> RunView:
+def build_report(folder: Path, *, slo: Sequence[str] | None = None, peers: Sequence[str] = ()) -> RunView:
     """Evaluate the run in `folder` and write its tables, run.json's summary, report.md and report.html.
 
     slo: judge by these clauses instead of the run's own; then nothing is written. What a killed run left in
     its spool is recovered. Raises RecordsError where files are missing or cannot be written, ConfigError
-    where a clause cannot be read.
+    where a clause cannot be read. peers: names of other tools' definitions to show among the latencies.
     """
     run = store.read_run_json(folder)
     spooled = (folder / SPOOL).is_dir()
@@ -44,7 +44,7 @@ def build_report(folder: Path, *, slo: Sequence[str] | None = None) -> RunView:
     clauses = _clauses(run) if slo is None else expand(slo).clauses
     workload = Workload.model_validate(run["spec"]["workload"])
     judged_by = parse_slo(clauses, tuple(workload.classes)) if clauses else Slo((), ClassSlo())
-    evaluation = evaluate(records, judged_by, ask_of(run, workload, judged_by))
+    evaluation = evaluate(records, judged_by, ask_of(run, workload, judged_by), peers=peers)
     summary = summarise(evaluation)
     shown = of_summary(summary)
     run = {**run, "summary": shown, **{key: shown[key] for key in ("findings", "verdict", "exit")}}

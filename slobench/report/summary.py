@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
+from slobench.metrics.peers import formulas
 from slobench.metrics.summary import (
     ErrorBudget,
     Estimate,
@@ -57,6 +58,7 @@ def of_summary(summary: Summary, *, total: str = "all") -> dict[str, Any]:
         ),
         "tokens_source": dict(summary.tokens_source),
         "approximate_tokens": summary.approximate_tokens,
+        **({"definitions": told} if (told := formulas(summary.latency.get(total, {}))) else {}),
         **({} if summary.server is None else {"server": _told(asdict(summary.server))}),
     }
 

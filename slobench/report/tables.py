@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from slobench.metrics import peers
 from slobench.metrics.summary import Estimate, LatencyTable, Load
 from slobench.report import words
 from slobench.report.view import RunView
@@ -49,7 +50,7 @@ def latency_table(view: RunView, *, brief: bool, name: str | None = None) -> Tab
     metrics = view.summary.latency.get(key, {})
     adjusted = view.summary.latency_adjusted.get(key, {})
     limited = {limit.metric for limit in view.slo.common.limits} if view.slo else set()
-    wanted = [m for m in ordered(metrics) if not brief or m in BRIEF_METRICS or m in limited]
+    wanted = [m for m in ordered(metrics) if not brief or m in BRIEF_METRICS or m in limited or "@" in m]
     chosen = [
         (metric, quantile, estimate)
         for metric in wanted
@@ -84,6 +85,7 @@ def latency_table(view: RunView, *, brief: bool, name: str | None = None) -> Tab
             *((f"intervals: {', '.join(common)}",) if common else ()),
             *((" · ".join(legend),) if legend else ()),
             *((FAILURES,) if differs else ()),
+            *(f"{name}: {formula}" for name, formula in peers.formulas(wanted).items()),
         ),
     )
 
