@@ -28,6 +28,7 @@ from slobench.config import (
     engine,
     find,
     lengths,
+    margins,
     presets,
     rates,
     recorded,
@@ -38,7 +39,7 @@ from slobench.config import (
     workload,
 )
 from slobench.config.validity import Step, Thresholds
-from slobench.records import schema
+from slobench.records import history, schema
 from slobench.units import format_duration_ns
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference.md"
@@ -107,6 +108,7 @@ WORKLOAD_MODELS = (
     ("`until`, rule `decided`", until.Decided),
     ("`until`, rule `precision`", until.Precise),
 )
+MARGINS_MODELS = (("The file", margins.Margins),)
 TARGET_MODELS = (
     ("kind `sim`", target.SimTarget),
     ("kind `null-server`", target.NullTarget),
@@ -308,6 +310,8 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "chunks": lambda: columns("chunks", schema.CHUNKS),
     "plan": lambda: columns("plan", schema.plan_schema(schema.PLAN_OPTIONAL.names)),
     "telemetry": lambda: columns("telemetry", schema.TELEMETRY),
+    "history": lambda: columns("history", history.SCHEMA),
+    "margins-keys": lambda: keys(MARGINS_MODELS),
     "server-metrics": lambda: vocabulary("SERVER_METRICS", list(schema.SERVER_METRICS), words.SERVER_METRICS),
     "gpu-metrics": lambda: vocabulary("GPU_METRICS", list(schema.GPU_METRICS), words.GPU_METRICS),
     "host-metrics": lambda: vocabulary("HOST_METRICS", list(schema.HOST_METRICS), words.HOST_METRICS),

@@ -104,7 +104,7 @@ class Margins(Model):
     kind: Literal["margins"] = "margins"
     about: str = ""
     margin: MarginText = Margin()
-    """How much worse each metric may be; a pass must rule more out."""
+    """How much worse each metric may be, 5% where nothing is given; a pass must rule more out."""
     metrics: dict[str, MarginText] = Field(default_factory=dict)
     """Margins of single metrics, e.g. `ttft:p90: 10% or 20ms`; one that is not in the family joins it."""
     family: tuple[str, ...] | None = None

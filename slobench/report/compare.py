@@ -43,7 +43,7 @@ def page_of(compared: Compared, folder: Path | None = None, *, stacked: bool = F
     tables = [table for each in found for table in (_table(each, compared.margins, stacked=stacked), _settings(each))]
     return Page(
         heading=f"{compared.names[0]} → {', '.join(compared.names[1:])}",
-        headline=f"{word}: {meaning}",
+        headline=f"{compared.names[0]} → {', '.join(compared.names[1:])}",
         word=word,
         meaning=meaning,
         tone=tone,
@@ -167,6 +167,12 @@ def _side(row: Row, seen: Estimate) -> tuple[str, str]:
     if row.contrast.kind == "share":
         return words.percent(seen.value), _present(words.percent_interval(seen))
     return words.three(seen.value or 0.0), _present(words.rate_interval(seen))
+
+
+def _one(value: str, interval: str) -> str:
+    """`20.0 [19.8, 20.1] ms`: the unit once."""
+    number, _, unit = value.rpartition(" ")
+    return f"{number or value} {interval}" if unit and interval.endswith(f" {unit}") else f"{value} {interval}".strip()
 
 
 def _present(interval: str) -> str:

@@ -43,7 +43,7 @@ def page_of(gated: Gated, folder: Path | None = None, *, stacked: bool = False) 
     word, meaning, tone = verdict(gated)
     return Page(
         heading=f"gate {gated.names[1]} against {gated.names[0]}",
-        headline=f"{word}: {meaning}" if meaning else word,
+        headline=f"{gated.names[1]} against {gated.names[0]}",
         word=word,
         meaning=meaning,
         tone=tone,
