@@ -11,7 +11,6 @@ from slobench.config.workload import MAX_REQUESTS, ClosedLoop, RequestClass, Wor
 from slobench.errors import ConfigError
 from slobench.workload.arrivals import offsets_ns
 from slobench.workload.lengths import draw_lengths
-from slobench.workload.recorded import recorded_rows
 from slobench.workload.rows import Rows, merged
 from slobench.workload.session_rows import session_rows
 from slobench.workload.sessions import classes_by_share, deal, turns_for
@@ -73,6 +72,8 @@ def _tail_ns(workload: Workload) -> int:
 def _class_rows(spec: RequestClass, name: str, seed: int, *, n: int | None, horizon_ns: int | None) -> Rows:
     """Rows of one class of an open loop: at least its first `n`, of sessions that begin before the horizon."""
     if spec.recorded is not None:
+        from slobench.workload.recorded import recorded_rows  # readers of all formats: only where one is needed
+
         rows = recorded_rows(spec.recorded, name, seed, horizon_ns)
         return rows if spec.api != "embeddings" else replace(rows, output_tokens=np.zeros(len(rows), np.int64))
     assert spec.arrivals is not None
