@@ -116,7 +116,8 @@ def read_table(path: Path, wanted: Sequence[str], optional: Collection[str] = ()
     columns = {name: pa.concat_arrays([chunk[at] for chunk in chunks]).slice(1) for at, name in enumerate(picked)}
     again = np.ones(len(next(iter(columns.values()))), dtype=np.bool_)
     for name in picked:
-        again &= integers(pc.equal(columns[name], name)) == 1
+        # A scalar out of an array: one made of Python's text would import pandas.
+        again &= integers(pc.equal(columns[name], text_array([name])[0])) == 1
     if again.any():
         kept = arrow_array(np.flatnonzero(~again), pa.int64())
         columns = {name: column.take(kept) for name, column in columns.items()}
@@ -165,7 +166,7 @@ def line_of(path: Path, record: int) -> int:
 
 def _nothing_as_null(text: pa.Array) -> pa.Array:
     nothing = pc.is_in(pc.utf8_lower(text), value_set=text_array(["", "nan", "null", "none", "na"]))
-    return pc.if_else(nothing, pa.scalar(None, pa.string()), text)
+    return pc.if_else(nothing, pa.nulls(1, pa.string())[0], text)
 
 
 def _texts(array: pa.Array) -> list[Any]:
