@@ -38,8 +38,8 @@ def compare_runs(
     theirs = tuple(tuple(find_arms(each)) for each in news)
     apart = tuple(differences([a.identity for a in ours], [a.identity for a in each]) for each in theirs)
     if not force:
-        for name, found in zip(news, apart, strict=True):
-            refuse(base, name, found)
+        for name, each in zip(news, apart, strict=True):
+            refuse(base, name, each)
     found = compare(ours, theirs, margins, apart, run_noise)
     return Compared((base, *news), ours, theirs, margins, found)
 

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from slobench.metrics.arm import ALL, Arm, Requests, common, same_plan
-from slobench.metrics.columns import IntArray
+from slobench.metrics.columns import BoolArray, IntArray
 from slobench.metrics.contrast import FEWEST, Change, Leaves, Unit, by_pairs, by_runs, by_windows, change, of_intervals
 from slobench.metrics.estimate import FEW_MISSES, LONG_IN_E2E, Windows, latency_table, share
 from slobench.metrics.quantities import Quantity
@@ -56,7 +56,7 @@ class Side:
         parts = tuple(part[rows] for part, rows in zip(self.parts, kept, strict=True))
         return Side(runs, self.lengths_s, parts, self.optimistic)
 
-    def windows(self, rows: Sequence[np.ndarray[tuple[int], np.dtype[np.bool_]]]) -> Windows:
+    def windows(self, rows: Sequence[BoolArray]) -> Windows:
         """Windows of the chosen rows of all runs."""
         chosen = [part[keep] + BATCHES * k for k, (part, keep) in enumerate(zip(self.parts, rows, strict=True))]
         return Windows(np.concatenate(chosen), BATCHES * len(self.runs), self.optimistic)
@@ -84,9 +84,9 @@ def sides_of(base: Sequence[Arm], new: Sequence[Arm], run_noise: float = 0.0) ->
         unit: Unit = "pairs" if len(partners) >= FEWEST else "windows"
         return Sides(_joined(ours), _joined(theirs), unit, paired=True, noise=run_noise / math.sqrt(len(partners)))
     few = min(len(base), len(new)) < FEWEST
-    sides = (_joined([_whole(arm) for arm in side]) for side in (base, new))
+    whole = [_joined([_whole(arm) for arm in side]) for side in (base, new)]
     noise = run_noise / math.sqrt(min(len(base), len(new)))
-    return Sides(*sides, "windows" if few else "runs", paired=False, noise=noise)
+    return Sides(whole[0], whole[1], "windows" if few else "runs", paired=False, noise=noise)
 
 
 _Cut = tuple[Requests, tuple[float, float], float | None]
@@ -158,7 +158,8 @@ def _latency(sides: Sides, name: str, each: Quantity) -> Contrast | None:
         for one, side in zip([g for g in grouped if g], (sides.base, sides.new), strict=True)
     ]
     made = by_windows(leaves[0], leaves[1], paired=sides.paired, noise=sides.noise)
-    return Contrast(name, each.key, "latency", *(table[each.statistic] for table in estimates), made)
+    ours, theirs = (one[each.statistic] for one in estimates)
+    return Contrast(name, each.key, "latency", ours, theirs, made)
 
 
 def _grouped(side: Side, each: Quantity) -> Grouped | None:
@@ -192,7 +193,7 @@ def _attainment(sides: Sides, name: str) -> Contrast | None:
     for side, rows in zip(both, judged, strict=True):
         good = np.concatenate([one.good[keep] for one, keep in zip(side.runs, rows, strict=True)]) == 1
         windows = side.windows(rows)
-        estimates.append(share(good, np.ones(len(good), np.bool_), windows))
+        estimates.append(share(good, np.ones(len(good), np.bool_), windows, _risk(side, rows)))
         hits = np.bincount(windows.of[good], minlength=windows.count)
         sizes = np.bincount(windows.of, minlength=windows.count)
         rest = len(good) - sizes
@@ -202,12 +203,25 @@ def _attainment(sides: Sides, name: str) -> Contrast | None:
     if min(misses) >= FEW_MISSES and all(one.usable for one in leaves):
         made = by_windows(leaves[0], leaves[1], paired=sides.paired, noise=noise)
     else:
-        spans = [(e.value, e.low, e.high) for e in estimates]
-        if any(bound is None for span in spans for bound in span):
+        spans = [_span(each) for each in estimates]
+        if spans[0] is None or spans[1] is None:
             return None
         k = BATCHES * min(len(side.runs) for side in both)
-        made = of_intervals(spans[0], spans[1], k, noise=noise)  # type: ignore[arg-type]
+        made = of_intervals(spans[0], spans[1], k, noise=noise)
     return Contrast(name, "attainment", "share", estimates[0], estimates[1], made)
+
+
+def _span(seen: Estimate) -> tuple[float, float, float] | None:
+    """(value, low, high), where there is an interval."""
+    if seen.value is None or seen.low is None or seen.high is None:
+        return None
+    return seen.value, seen.low, seen.high
+
+
+def _risk(side: Side, rows: Sequence[BoolArray]) -> FloatArray:
+    """How close each judged request came to a miss: what shows the dependence of misses that are few."""
+    metric = "e2e" if "e2e" in side.runs[0].seconds else "e2e_sent"
+    return np.concatenate([one.seconds[metric][keep] for one, keep in zip(side.runs, rows, strict=True)])
 
 
 def _spread(leaves: Sequence[Leaves]) -> float:
@@ -266,7 +280,8 @@ def _rate(
         return None
     error = math.hypot(errors[0][0], errors[1][0], sides.noise)
     made = change(float(logs[1][0] - logs[0][0]), error, BATCHES - 1, "windows", BATCHES)
-    return Contrast(ALL, key, "rate", *(_of_log(s[0], e[0]) for s, e in zip(logs, errors, strict=True)), made)
+    ours, theirs = (_of_log(float(side[0]), error[0]) for side, error in zip(logs, errors, strict=True))
+    return Contrast(ALL, key, "rate", ours, theirs, made)
 
 
 def _of_log(value: float, error: float) -> Estimate:

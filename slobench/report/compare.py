@@ -59,7 +59,7 @@ def page_of(compared: Compared, folder: Path | None = None, *, stacked: bool = F
 
 def verdict(found: tuple[Comparison, ...]) -> tuple[str, str, Tone]:
     """(word, meaning, tone) of all comparisons together."""
-    counts = {word: sum(each.count(word) for each in found) for word in ("worse", "better", "same", "cannot tell")}  # type: ignore[arg-type]
+    counts = {word: sum(each.count(word) for each in found) for word in ("worse", "better", "same", "cannot tell")}
     told = ", ".join(f"{n} {word}" for word, n in counts.items() if n) or "nothing to compare"
     if counts["worse"] and counts["better"]:
         return "MIXED", told, "warn"
@@ -192,8 +192,9 @@ def points(difference: float) -> str:
     return f"{difference * 100 + 0.0:+.2f}".replace("-0.00", "+0.00")
 
 
-def _ratios(seen: Change) -> tuple[float, ...]:
-    return tuple(math.exp(max(min(x, 50.0), -50.0)) for x in (seen.value, seen.low, seen.high))
+def _ratios(seen: Change) -> tuple[float, float, float]:
+    value, low, high = (math.exp(max(min(x, 50.0), -50.0)) for x in (seen.value, seen.low, seen.high))
+    return value, low, high
 
 
 def said(row: Row, margins: Margins) -> tuple[str, str]:

@@ -22,7 +22,7 @@ from slobench.config.target import SimTarget
 from slobench.config.workload import Workload
 from slobench.experiment.ab import order_of
 from slobench.experiment.virtual_arm import Virtual, virtual_arm
-from slobench.metrics.arm import Identity
+from slobench.metrics.arm import Arm, Identity
 from slobench.metrics.gate import Judgement, Pair, judge_pairs, pair_of, terms_of
 from slobench.plan import build_plan
 
@@ -86,6 +86,12 @@ def decided(system: System, slower: float, seed: int) -> Judgement:
 
 def pairs_of(system: System, slower: float, seed: int) -> Iterator[Pair]:
     """Run pair after pair."""
+    for number, (base, new) in enumerate(arms_of(system, slower, seed), 1):
+        yield pair_of(number, base, new, TERMS)
+
+
+def arms_of(system: System, slower: float, seed: int) -> Iterator[tuple[Arm, Arm]]:
+    """Run both arms of pair after pair."""
     workload, engine = system.workload, engine_of(system)
     what = Virtual(workload, parse_slo(workload.slo, tuple(workload.classes)), build_plan(workload, 0))
     rng = np.random.default_rng([seed, round(system.rate * 100), round(slower * 1000)])
@@ -97,7 +103,7 @@ def pairs_of(system: System, slower: float, seed: int) -> Iterator[Pair]:
             drift = DRIFT_KEPT * drift + math.sqrt(1 - DRIFT_KEPT**2) * rng.normal(0, system.drift)
             factor = math.exp(drift + rng.normal(0, system.run_noise)) * (slower if name == "new" else 1.0)
             arms[name] = virtual_arm(offered, scaled(engine, factor), int(rng.integers(2**31)), Identity(name))
-        yield pair_of(number, arms["base"], arms["new"], TERMS)
+        yield arms["base"], arms["new"]
 
 
 def engine_of(system: System) -> Engine:

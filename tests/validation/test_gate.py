@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from slobench.config.margins import Margins
+from slobench.metrics.compare import compare
 from slobench.metrics.gate import Pair
 from tests.stats.binomial import fewest, most
-from tests.validation.gate import SMALL, decide, decided, experiment, worse_by_the_margin
+from tests.validation.gate import SMALL, arms_of, decide, decided, experiment, worse_by_the_margin
 
 EXPERIMENTS, SLOWER = 24, 16
 
@@ -35,3 +37,16 @@ def test_what_is_worse_by_the_margin_seldom_passes(same: list[list[Pair]], key: 
     """One metric truly worse by 5 %: at most 10 % of 24 pass, but for one case in a thousand."""
     decisions = [decide(worse_by_the_margin(pairs, key)).decision for pairs in same]
     assert decisions.count("PASS") <= most(EXPERIMENTS, 0.10)
+
+
+def test_one_run_each_seldom_tells_a_server_from_itself() -> None:
+    """`compare` of 40 pairs of runs: a false better or worse in at most 5 %, but for one case in a thousand."""
+    seen = [next(arms_of(SMALL, 1.0, seed)) for seed in range(1, 41)]
+    found = [compare([base], [[new]], Margins())[0] for base, new in seen]
+    assert sum(bool(each.count("worse") + each.count("better")) for each in found) <= most(len(found), 0.05)
+
+
+def test_one_run_each_tells_a_server_that_is_much_slower() -> None:
+    """Steps 15 % longer: worse in at least 9 of 10."""
+    seen = [next(arms_of(SMALL, 1.15, seed)) for seed in range(1, 11)]
+    assert sum(compare([base], [[new]], Margins())[0].count("worse") > 0 for base, new in seen) >= 9
