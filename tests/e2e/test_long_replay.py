@@ -1,0 +1,79 @@
+"""Recordings replayed in real time: five minutes of Azure at the simulated engine, Mooncake's sharing at a real vLLM."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from slobench.metrics.told import measured_hit_rate
+from slobench.plan import Plan
+from slobench.records.store import load, read_plan
+from slobench.workload.sharing import hits
+from tests.e2e.conftest import TARGET, Run, argv, needs_vllm
+from tests.workload.traces.test_real import real
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+
+LAG_P99_S = 5e-3
+
+
+def workload(folder: Path, recorded: dict[str, object]) -> str:
+    path = folder / "replay.yaml"
+    path.write_text(yaml.safe_dump({"name": "replay", "classes": {"a": {"recorded": recorded}}}))
+    return str(path)
+
+
+def offered(folder: Path, target: str, *arguments: str) -> Run:
+    """Run the command to its end, which may take longer than other tests'."""
+    done = subprocess.run(argv(folder, target, arguments), capture_output=True, text=True, timeout=800, check=False)
+    return Run(done.returncode, done.stdout, done.stderr, folder)
+
+
+def test_five_minutes_of_azure(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+    """Every request of the conversation trace's first five minutes once, in order, at its time within 5 ms (p99)."""
+    path = real("azure_llm_2023/AzureLLMInferenceTrace_conv.csv")
+    spec = workload(tmp_path, {"file": str(path), "to": "5m", "scale_tokens": 0.2})
+    done = offered(tmp_path / "run", "sim", spec)
+    assert done.code in (0, 3), done.err
+    scheduled, started = (np.array(done.column(name), dtype=float) for name in ("scheduled_ns", "started_ns"))
+    plan = Plan.from_arrow(read_plan(done.folder))
+    assert plan.scheduled_ns is not None
+    assert scheduled.tolist() == plan.scheduled_ns.tolist()
+    assert set(done.column("outcome")) == {"ok"}
+    lag_s = (started - scheduled) / 1e9
+    p99 = float(np.quantile(lag_s, 0.99, method="inverted_cdf"))
+    record_property("requests", len(plan))
+    record_property(
+        "send lag p50, p99, max", " ".join(f"{1e3 * each:.3g} ms" for each in (np.median(lag_s), p99, lag_s.max()))
+    )
+    assert (lag_s >= 0).all()
+    assert p99 < LAG_P99_S
+
+
+def test_the_sharing_of_mooncake_is_what_a_real_server_finds(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """Lengths and blocks a 32nd of the recorded ones: the server's hit rate is the one of its block size, within 1 %.
+
+    Requests that overlap can miss what an endless cache that answers at once would find; the load is low.
+    """
+    needs_vllm()
+    path = real("mooncake/conversation_trace.jsonl")
+    recorded = {"file": str(path), "to": "10m", "keep": 0.25, "speed": 5, "arrivals": "spread"}
+    spec = workload(tmp_path, recorded | {"scale_tokens": 1 / 32, "max_tokens": 2000})
+    done = offered(tmp_path / "run", TARGET, spec, "--set", "args.block-size=16", "--set", "telemetry.interval=500ms")
+    assert done.code in (0, 3), done.err
+    assert set(done.column("outcome")) == {"ok"}
+    plan = Plan.from_arrow(read_plan(done.folder))
+    assert plan.contents is not None
+    planned = hits(plan.contents, plan.input_tokens, 16)
+    measured = measured_hit_rate(load(done.folder).records)
+    assert measured is not None
+    record_property("hit rate planned, measured", f"{planned.token_hit_rate:.4f}, {measured.share:.4f}")
+    assert planned.token_hit_rate > 0.1
+    assert measured.share == pytest.approx(planned.token_hit_rate, abs=0.01)
