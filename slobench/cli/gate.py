@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -206,8 +207,10 @@ def _ask(
 ) -> AbAsk:
     from slobench.cli.run import load_both
     from slobench.experiment.ab import AbAsk
+    from slobench.experiment.setup import Trial, secrets_of
     from slobench.experiment.trial import default_folder
     from slobench.metrics.gate import terms_of
+    from slobench.records.provenance import redact
 
     workload = words[0] if words else None
     common, *own = sets
@@ -216,7 +219,13 @@ def _ask(
         for target, mine in zip(targets, own, strict=True)
     ]
     (offered, base), (_, new) = sides
-    names = tuple(" ".join((target, *mine)) for target, mine in zip(targets, own, strict=True))
+    names = [
+        redact(
+            " ".join((target, *mine)),
+            secrets_of(Trial(offered.value, side.value, Path()), side.value.talk.headers),
+        )
+        for target, mine, (_, side) in zip(targets, own, sides, strict=True)
+    ]
     return AbAsk(
         workload=offered.value,
         targets={"base": base.value, "new": new.value},
@@ -242,7 +251,7 @@ def _with(
 def _perform(ask: AbAsk, *, virtual: bool, force: bool, quiet: bool) -> Gated:
     """Run the pairs, showing what happens on standard error; Ctrl-C ends the gate and keeps its pairs."""
     from slobench.cli.run import interruptible, report
-    from slobench.experiment.ab import Arms, refuse_ab, run_ab
+    from slobench.experiment.ab import Arms, ended_by_hand, refuse_ab, run_ab
     from slobench.experiment.ab_live import LiveArms, prepare
     from slobench.experiment.gated import Gated
     from slobench.experiment.trial import Interrupts
@@ -258,12 +267,16 @@ def _perform(ask: AbAsk, *, virtual: bool, force: bool, quiet: bool) -> Gated:
     else:
         arms = LiveArms(ask, interrupts, lambda folder: report(folder, as_json=False, quiet=True, silent=True))
     found: Gated | None = None
-    with interruptible(interrupts), LiveView(quiet=quiet) as view:
-        for event in run_ab(ask, arms):
-            if isinstance(event, Gated):
-                found = event
-            else:
-                view.show(event)
+    events = run_ab(ask, arms)
+    with interruptible(interrupts), closing(events), LiveView(quiet=quiet) as view:
+        try:
+            for event in events:
+                if isinstance(event, Gated):
+                    found = event
+                else:
+                    view.show(event)
+        except KeyboardInterrupt:  # between two arms, or a third time in one
+            return ended_by_hand(ask)
     assert found is not None
     return found
 

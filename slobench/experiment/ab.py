@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -11,12 +11,14 @@ from typing import Any, Literal, Protocol
 from slobench.config.load import AnyTarget, public
 from slobench.config.workload import Workload
 from slobench.errors import ConfigError
-from slobench.experiment.ab_file import load_pairs, save
+from slobench.experiment.ab_file import FILE, load_pairs, save
 from slobench.experiment.events import Event, Told
 from slobench.experiment.gated import Gated, noise_of
+from slobench.experiment.setup import Trial, secrets_of
 from slobench.metrics.arm import Arm, Identity
 from slobench.metrics.comparable import changed
 from slobench.metrics.gate import Judgement, Pair, Terms, judge_pairs, pair_of
+from slobench.records.provenance import redact
 from slobench.units import format_s
 
 ArmName = Literal["base", "new"]
@@ -60,7 +62,7 @@ class Arms(Protocol):
         """Run one arm of a pair; the last thing it yields is Ran."""
 
 
-def run_ab(ask: AbAsk, arms: Arms) -> Iterator[Event | Gated]:
+def run_ab(ask: AbAsk, arms: Arms) -> Generator[Event | Gated, None, None]:
     """Run pairs in the order ABBA until a look decides, and keep every pair in gate.json.
 
     Pair k has the seed `ask.seed + k - 1` in both arms: the same requests at the same times. A run that is INVALID on
@@ -93,6 +95,12 @@ def run_ab(ask: AbAsk, arms: Arms) -> Iterator[Event | Gated]:
     yield _ended(ask, pairs, last)
 
 
+def ended_by_hand(ask: AbAsk) -> Gated:
+    """Return what is known of a gate that was interrupted between two arms."""
+    pairs = load_pairs(ask.folder, fingerprint(ask)) if (ask.folder / FILE).exists() else []
+    return _ended(ask, pairs, None, interrupted=True)
+
+
 def order_of(number: int) -> tuple[ArmName, ArmName]:
     """Base first in odd pairs, new first in even ones: ABBA."""
     return ("base", "new") if number % 2 else ("new", "base")
@@ -102,7 +110,10 @@ def fingerprint(ask: AbAsk) -> dict[str, Any]:
     """What must be alike for a gate to go on: pairs of another load or target are no pairs of this one."""
     return {
         "workload": public(ask.workload),
-        "targets": {name: public(target) for name, target in ask.targets.items()},
+        "targets": {
+            name: redact(public(target), secrets_of(Trial(ask.workload, target, ask.folder), target.talk.headers))
+            for name, target in ask.targets.items()
+        },
         "seed": ask.seed,
         "aa": ask.aa,
         "metrics": [each.key for each in ask.terms.shown],

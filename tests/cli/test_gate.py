@@ -194,3 +194,33 @@ def test_what_cannot_be_done_is_told_in_two_lines(
     assert told in done.err
     assert "expected" in done.err
     assert "Traceback" not in done.err
+
+
+def test_secrets_given_to_one_side_reach_no_file(tmp_path: Path) -> None:
+    """A header of the new target: neither in gate.json nor in a report nor on the screen."""
+    secret = "abc123secret"
+    done = slobench(*AB, "--new-set", f"talk.headers.Authorization={secret}", "--out", tmp_path / "gate")
+    assert secret not in done.out + done.err
+    assert not [path for path in (tmp_path / "gate").iterdir() if secret in path.read_text()]
+
+
+def test_ctrl_c_between_two_arms_keeps_the_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit 130, the pairs so far are told, and the same command with --resume ends as an unbroken one."""
+    from slobench.experiment.ab_virtual import VirtualArms
+
+    run = VirtualArms.run
+    monkeypatch.setattr(VirtualArms, "run", lambda self, number, name, seed: _until(run, self, number, name, seed))
+    done = slobench(*AB, *SLOWER, "--out", tmp_path / "gate", "--quiet")
+    assert done.code == 130
+    assert done.out.startswith("INTERRUPTED  2 pairs measured")
+    monkeypatch.setattr(VirtualArms, "run", run)
+    resumed = slobench(*AB, *SLOWER, "--out", tmp_path / "gate", "--resume", "--json")
+    whole = slobench(*AB, *SLOWER, "--out", tmp_path / "whole", "--json")
+    assert json.loads(resumed.out)["tests"] == json.loads(whole.out)["tests"]
+    assert resumed.code == whole.code == 5
+
+
+def _until(run, arms, number, name, seed):
+    if number == 3:
+        raise KeyboardInterrupt
+    return run(arms, number, name, seed)
