@@ -190,7 +190,9 @@ def _stored(
         arms = new_runs(news)
     if history is not None:
         append_history(history, arms)
-    if save is not None:
+    if save is not None and gated is not None and gated.judgement.decision == "FAIL":
+        typer.echo(f"{save}: not added to, for the gate failed", err=True)
+    elif save is not None:
         kept = save_baseline(save, arms)
         missing = max(0, 8 - len(kept.runs))
         more = f"; {missing} more are needed before it can decide" if missing else ""

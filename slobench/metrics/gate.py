@@ -179,7 +179,7 @@ def judge_pairs(pairs: Sequence[Pair], terms: Terms) -> Judgement:
             seen = replace(_judged(counted[: look.pairs], look, terms), void=void)
             seen = replace(seen, next_look=None if after is None or seen.decision else after.pairs)
             if after is None and seen.decision is None:
-                seen = replace(seen, decision="INCONCLUSIVE", reasons=tuple(_open(seen.tests)))
+                seen = replace(seen, decision="INCONCLUSIVE", reasons=(*seen.reasons, *_open(seen.tests)))
     if broken and seen.decision != "FAIL":
         return replace(seen, decision="FAIL", reasons=(f"only the new server showed {'; '.join(broken)}",))
     return seen

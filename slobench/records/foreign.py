@@ -54,6 +54,8 @@ def read_foreign(path: Path) -> list[ForeignRun]:
     first = documents[0] if documents else None
     if not isinstance(first, Mapping):
         raise _unknown(path)
+    if first.get("kind") == "slobench-baseline":
+        raise _no_requests(path, f"slobench gate NEW --baseline {path}, which needs none; or run folders")
     if "metadata" in first and "metrics" in first and "benchmarks" not in first:
         return [_aiperf(path)]
     if "benchmarks" in first:

@@ -123,6 +123,11 @@ def test_a_baseline_file_and_a_history_grow_run_by_run(runs: Path, tmp_path: Pat
     for baseline in (file, history):
         done = slobench("gate", runs / "slow", "--baseline", baseline, "--quiet")
         assert done.code == 5, done.out
+    before = file.read_bytes()
+    done = slobench("gate", runs / "slow", "--baseline", file, "--save-baseline", file, "--quiet")
+    assert "not added to" in done.err
+    assert file.read_bytes() == before
+    assert "slobench gate NEW --baseline" in slobench("compare", file, runs / "slow").err
     done = slobench("gate", runs / "slow", "--baseline", file, "--last", "4", "--json")
     assert done.code == 7
     assert json.loads(done.out)["command"] == "slobench gate small --ab BASE_TARGET NEW_TARGET"

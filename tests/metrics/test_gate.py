@@ -106,6 +106,7 @@ def test_a_metric_that_is_missing_in_some_run_never_passes() -> None:
     found[2] = replace(found[2], new={"all": new})
     judged = judge_pairs(found, TERMS)
     assert judged.decision == "INCONCLUSIVE"
+    assert judged.reasons[0] == "all ttft:p90: not seen in every run"
     worse = [replace(p, new={"all": {**p.new["all"], "tpot:p50": p.new["all"]["tpot:p50"] + 0.1}}) for p in found]
     assert decision(worse) == "FAIL"
 
