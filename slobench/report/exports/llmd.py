@@ -165,7 +165,8 @@ def _gaps(view: RunView, window: Window, rows: IntArray) -> FloatArray:
     chosen = np.zeros(len(view.records.requests["index"]), dtype=np.bool_)
     chosen[rows] = True
     per_token: FloatArray = window.replies.gap_s / np.maximum(tokens, 1.0)
-    return per_token[groups.spread(chosen)]
+    kept: FloatArray = per_token[groups.spread(chosen)]
+    return kept
 
 
 def _there(found: Mapping[str, dict[str, Any] | None]) -> dict[str, Any]:
