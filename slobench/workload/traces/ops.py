@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pyarrow.compute as pc
 
 from slobench.config.problems import clip
 from slobench.errors import ConfigError
 from slobench.names import NULL
-from slobench.records.arrow import text_values
+from slobench.records.arrow import integers, text_array, text_values
 from slobench.workload.mixing import mixed_pair
 from slobench.workload.traces.schema import Trace, joined, list_array
 from slobench.workload.variates import FloatArray, IntArray, uniforms
@@ -23,9 +24,11 @@ _ROUND_BITS = 40  # of a session's number below that of its round: the same in e
 
 def labels(trace: Trace) -> dict[str, int]:
     """How many requests each label of the recorder has, most first; "" where there is none."""
-    names, counts = np.unique(text_values(trace.table["class"].combine_chunks()).astype(np.str_), return_counts=True)
-    order = np.argsort(-counts, kind="stable")
-    return {str(names[at]): int(counts[at]) for at in order}
+    counted = pc.value_counts(trace.table["class"].combine_chunks())
+    counts: dict[str, int] = {}
+    for name, count in zip(text_values(counted.field("values")), integers(counted.field("counts")), strict=True):
+        counts[name] = counts.get(name, 0) + int(count)
+    return dict(sorted(counts.items(), key=lambda each: (-each[1], each[0])))
 
 
 def of_class(trace: Trace, label: str) -> Trace:
@@ -38,8 +41,8 @@ def of_class(trace: Trace, label: str) -> Trace:
     if not picked:
         found = ", ".join(f"{name or 'none'} ({count})" for name, count in [*known.items()][:10])
         raise ConfigError(f"no request of this trace has the label {clip(label)}\n  expected  one of {found}")
-    names = text_values(trace.table["class"].combine_chunks())
-    return trace.take(np.isin(names.astype(np.str_), [*picked]))
+    found = integers(pc.is_in(trace.table["class"].combine_chunks(), value_set=text_array([*picked]))) == 1
+    return trace.take(found | ("" in picked) & ~trace.there("class"))
 
 
 def sliced(trace: Trace, start_ns: int, end_ns: int | None) -> Trace:
