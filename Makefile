@@ -27,6 +27,7 @@ validate: $(STAMP) vllm-cpu
 	$(BIN)/python -m scripts.validate_stopping
 	$(BIN)/python -m scripts.validate_gate
 	$(BIN)/python -m scripts.validate_capacity
+	$(BIN)/python -m scripts.validate_sessions
 	$(BIN)/python -m pytest -q -m long --ignore=tests/e2e --ignore=tests/validation/test_stopping.py tests
 	$(BIN)/python -m pytest -q -m long --junitxml=build/validation.xml tests/e2e
 	$(BIN)/python scripts/validation.py build/validation.xml
