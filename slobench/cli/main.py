@@ -14,6 +14,7 @@ from slobench.errors import SlobenchError
 _COMMANDS = {
     "run": "Offer one workload once; report, files, verdict.",
     "capacity": "The highest load that still meets the SLO, as an interval.",
+    "sweep": "Server settings × workloads × loads, resumable; the best config.",
     "compare": "What changed between runs, how much, how sure.",
     "gate": "The same as a verdict for CI: exit code, JUnit, Markdown.",
     "report": "Every report of a run again, from its files.",

@@ -20,6 +20,8 @@ _WORDS: dict[Kind, str] = {
 }
 _CLAUSE_OR = "a clause, e.g. ttft<500ms, or "
 _SUFFIXES = (".yaml", ".yml")
+RENAMED = {("workload", "code"): "code-completion"}
+"""Names that files which come with slobench had before, and have now; nearer files of the old name come first."""
 
 
 def folders(kind: Kind) -> tuple[Path, ...]:
@@ -53,5 +55,7 @@ def find(kind: Kind, name_or_path: str) -> Path:
                 return candidate
         except OSError:  # a name too long for a file
             continue
+    if (kind, name_or_path) in RENAMED:
+        return find(kind, RENAMED[kind, name_or_path])
     told = unknown(f"no {_WORDS[kind]} named", name_or_path, names(kind))
     raise ConfigError(f"{told}\n  or        {_CLAUSE_OR if kind == 'slo' else ''}a file: {kind}s/NAME.yaml")

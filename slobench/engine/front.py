@@ -50,7 +50,10 @@ class Front:
     def handle(self, connection: HttpConnection, message: Message) -> None:
         """Answer one request, or hand it to the engine."""
         api = _CALLS.get(message.path)
-        if api is None and message.path not in _PAGES:
+        if (message.method, message.path) == ("POST", "/reset_prefix_cache"):
+            self._core.kv.forget()
+            connection.respond(200, b"", "text/plain")
+        elif api is None and message.path not in _PAGES:
             _refuse(connection, 404, "Not Found")
         elif message.method != ("GET" if api is None else "POST"):
             _refuse(connection, 405, "Method Not Allowed")

@@ -71,6 +71,12 @@ class KvCache:
             unused += uses == 0
         return found, unused
 
+    def forget(self) -> None:
+        """Lose what can be found and nobody holds."""
+        for block in self._unused:
+            del self._uses[block]
+        self._unused.clear()
+
     def hold(self, hashes: Sequence[int]) -> None:
         """Take findable blocks into use."""
         for block in hashes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any, Protocol
@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from slobench.config.arrivals import Poisson, traits
 from slobench.config.load import public
 from slobench.config.slo import Slo, parse_slo
-from slobench.config.target import NullTarget, SimTarget, VllmTarget
+from slobench.config.target import SimTarget
 from slobench.config.workload import ClosedLoop
 from slobench.errors import ConfigError
 from slobench.experiment import capacity_file
@@ -21,6 +21,7 @@ from slobench.experiment.drive import Advanced, Ended, drive
 from slobench.experiment.endpoints import refuse_unjudgeable, refuse_unsendable
 from slobench.experiment.events import Event, Notice, Progress, Searching, SeenProbe, Step
 from slobench.experiment.found import Found, found_of
+from slobench.experiment.gpus import target_gpus
 from slobench.experiment.search import LEAST_PROBES, root_of
 from slobench.experiment.search_state import History, Settings, cost
 from slobench.experiment.session_load import Extent, extent_of, has_sessions, rate_unit, refuse_patience
@@ -281,23 +282,8 @@ def is_bursty(ask: CapacityAsk) -> bool:
 
 
 def gpus_of(ask: CapacityAsk) -> int | None:
-    """How many GPUs the target says it has: `gpus`, else vLLM's parallel sizes; None where neither is said."""
-    target = ask.trial.target
-    if isinstance(target, NullTarget):
-        return None
-    if target.gpus is not None:
-        return target.gpus
-    if isinstance(target, VllmTarget):
-        names = ("tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size")
-        sizes = [_argument(target.args, name) for name in names]
-        if any(size is not None for size in sizes):
-            return math.prod(size or 1 for size in sizes)
-    return None
-
-
-def _argument(args: Mapping[str, Any], name: str) -> int | None:
-    value = args.get(name, args.get(name.replace("-", "_")))
-    return int(value) if isinstance(value, int | str) and str(value).isdigit() else None
+    """How many GPUs the search's target says it has."""
+    return target_gpus(ask.trial.target)
 
 
 def searching(ask: CapacityAsk, history: History, now: Probe | None) -> Searching:

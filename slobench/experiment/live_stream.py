@@ -16,13 +16,14 @@ import numpy as np
 
 from slobench.clock import ClockAnchor
 from slobench.config.secrets import resolve_secrets
-from slobench.config.slo import Slo, e2e_limit_s
+from slobench.config.slo import Slo
 from slobench.errors import TargetDiedError, WorkerError
 from slobench.experiment.events import Event, Progress
 from slobench.experiment.live_probed import Limits, probed_of, share_of
 from slobench.experiment.probes import Offered, empty_plan, moved, note_offered, store_probes
 from slobench.experiment.setup import (
     Trial,
+    begin,
     first_run_json,
     jobs_of,
     observe,
@@ -42,7 +43,6 @@ from slobench.records.spool import FOLDER as SPOOL
 from slobench.records.store import write_run_json
 from slobench.segments import Start, build_segment
 from slobench.targets.base import RunningTarget
-from slobench.targets.launch import start
 
 _TICK_S = 0.1
 _PROGRESS_S = 0.5
@@ -94,8 +94,7 @@ def open_stream(ask: StreamAsk) -> LiveStream:
         plan.save(spool / "plan.arrow")
         secret = secrets_of(trial, headers)
         run = first_run_json(trial, plan, workers, secret)
-        e2e_s = e2e_limit_s(ask.slo)
-        running = start(trial.target, log=folder / "server.log", headers=headers, e2e_limit_s=e2e_s)
+        running = begin(trial, ask.slo, headers)
         stack.callback(running.stop)
         Counters.create(spool / live.FILE, workers).close()
         shares = tuple(share_of(each) for each in ask.counted)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from slobench.config.load import AnyTarget, public
-from slobench.config.slo import Slo
+from slobench.config.slo import Slo, e2e_limit_s
 from slobench.config.target import RemoteTarget
 from slobench.config.workload import ClosedLoop, OpenLoop, Workload
 from slobench.experiment.endpoints import class_endpoints
@@ -22,7 +22,8 @@ from slobench.plan_sharing import distinct, planned_sharing
 from slobench.records import counters as live
 from slobench.records import provenance
 from slobench.records.ceiling import load as load_ceiling
-from slobench.targets.base import RunningTarget
+from slobench.targets.base import RunningTarget, lent
+from slobench.targets.launch import start
 from slobench.wire.endpoint import Endpoint
 from slobench.workload.prefix import BLOCK_TOKENS
 
@@ -43,6 +44,16 @@ class Trial:
     workers: int | None = None
     force: bool = False
     notes: tuple[str, ...] = ()
+    running: RunningTarget | None = None
+    """The target, where it runs already and goes on afterwards."""
+
+
+def begin(trial: Trial, slo: Slo, headers: Mapping[str, str]) -> RunningTarget:
+    """Start the trial's target, or take the one that runs. Raises TargetStartError, ConfigError."""
+    limit_s = e2e_limit_s(slo)
+    if trial.running is not None:
+        return lent(trial.running, trial.target.talk, limit_s)
+    return start(trial.target, log=trial.folder / "server.log", headers=headers, e2e_limit_s=limit_s)
 
 
 def workers_for(workload: Workload, target: AnyTarget) -> int:

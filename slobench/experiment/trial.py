@@ -13,7 +13,7 @@ from typing import Any
 from slobench.clock import ClockAnchor
 from slobench.config.load import AnyTarget
 from slobench.config.secrets import resolve_secrets
-from slobench.config.slo import e2e_limit_s, parse_slo
+from slobench.config.slo import parse_slo
 from slobench.config.workload import ClosedLoop, Workload
 from slobench.errors import ConfigError
 from slobench.experiment.endpoints import refuse_unjudgeable, refuse_unsendable
@@ -21,6 +21,7 @@ from slobench.experiment.events import Event, Notice, Step
 from slobench.experiment.offer import Offer, OfferEnd, offer
 from slobench.experiment.setup import (
     Trial,
+    begin,
     first_run_json,
     jobs_of,
     observe,
@@ -34,7 +35,6 @@ from slobench.plan import Plan, build_plan, refuse_too_long
 from slobench.records import counters as live
 from slobench.records.provenance import redact
 from slobench.records.store import read_run_json, write_run_json
-from slobench.targets.launch import start
 
 __all__ = ["Finished", "Interrupts", "Trial", "default_folder", "prepare_folder", "run_trial"]
 
@@ -63,18 +63,16 @@ class Finished:
 
 def run_trial(trial: Trial, interrupts: Interrupts) -> Iterator[Event | Finished]:
     """Run it; the last event is Finished. Raises SlobenchError for what the user can mend."""
-    workload, target, folder = trial.workload, trial.target, trial.folder
+    workload, target, folder, spool = trial.workload, trial.target, trial.folder, trial.folder / "spool"
     slo = parse_slo(workload.slo, tuple(workload.classes))
     refuse_undecidable(workload, slo)
     refuse_unjudgeable(slo, workload, target.talk)
     refuse_unsendable(workload, target.talk)
     prepare_folder(folder, force=trial.force)
     headers = resolve_secrets(target.talk)
-    spool = folder / "spool"
     with ExitStack() as stack:
         stack.callback(_forget_unless_begun, folder)
         workers = trial.workers or workers_for(workload, target)
-        closed = isinstance(workload.loop, ClosedLoop)
         fd_limit = raise_fd_limit(workload.loop.users if isinstance(workload.loop, ClosedLoop) else 0)
         pool = Pool(workers, spool)  # they import while the target starts
         stack.callback(pool.close)
@@ -89,8 +87,8 @@ def run_trial(trial: Trial, interrupts: Interrupts) -> Iterator[Event | Finished
             stack.callback(stopping.close)
         run["stopping"] = rule_in_words(stopping, workload)
         write_run_json(folder, run)
-        yield Step("starting the target")
-        running = start(target, log=folder / "server.log", headers=headers, e2e_limit_s=e2e_limit_s(slo))
+        yield Step("starting the target" if trial.running is None else "the target runs")
+        running = begin(trial, slo, headers)
         stack.callback(running.stop)
         refuse_too_long(plan, running.endpoint)
         live.Counters.create(spool / live.FILE, workers).close()
@@ -107,7 +105,7 @@ def run_trial(trial: Trial, interrupts: Interrupts) -> Iterator[Event | Finished
         write_run_json(folder, run)
         ended: OfferEnd | None = None
         interrupts.offering = True
-        what = Offer(pool, spool / live.FILE, epoch_ns, plan, workload, closed, stopping)
+        what = Offer(pool, spool / live.FILE, epoch_ns, plan, workload, isinstance(workload.loop, ClosedLoop), stopping)
         for event in offer(what, running, interrupts):
             if isinstance(event, OfferEnd):
                 ended = event
@@ -119,7 +117,7 @@ def run_trial(trial: Trial, interrupts: Interrupts) -> Iterator[Event | Finished
         run["telemetry"] = redact(watching.told(), secret)
         run["stopping"] |= how_it_stopped(stopping, ended.stop, ended.stopped_ns, ended.end_ns)
         yield from _close_books(folder, run, ended, pool, failure)
-        yield Step("stopping the target")
+        yield Step("stopping the target" if trial.running is None else "the target goes on")
     yield Finished(folder, ended.interrupted, failure)
 
 

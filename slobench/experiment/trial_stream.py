@@ -14,7 +14,6 @@ import numpy as np
 from slobench.config.arrivals import mean_rate
 from slobench.config.load import public
 from slobench.config.secrets import resolve_secrets
-from slobench.config.slo import e2e_limit_s
 from slobench.config.target import NullTarget, RemoteTarget
 from slobench.config.telemetry import Telemetry
 from slobench.config.workload import ClosedLoop, Workload
@@ -25,7 +24,7 @@ from slobench.experiment.live_stream import StreamAsk
 from slobench.experiment.probed import Counts
 from slobench.experiment.probes import probe_folder, write_run
 from slobench.experiment.session_load import has_sessions, offered_for
-from slobench.experiment.setup import secrets_of
+from slobench.experiment.setup import begin, secrets_of
 from slobench.experiment.stream import BATCHES, Probe, Probed
 from slobench.experiment.trial import Finished, run_trial
 from slobench.metrics import window
@@ -40,7 +39,6 @@ from slobench.records.assemble import assemble
 from slobench.records.spool import FOLDER as SPOOL
 from slobench.records.store import read_run_json, write_run_json
 from slobench.targets.base import RunningTarget
-from slobench.targets.launch import start
 
 _LEAST_TURNS = 10  # of each user: its first ones meet an emptier server than the later ones
 _MORE_TURNS = 4
@@ -48,9 +46,7 @@ _MORE_TURNS = 4
 
 def open_trials(ask: StreamAsk) -> TrialStream:
     """Start the target; blocks until it is ready. Raises SlobenchError for what the user can mend."""
-    headers = resolve_secrets(ask.trial.target.talk)
-    log, e2e_s = ask.trial.folder / "server.log", e2e_limit_s(ask.slo)
-    return TrialStream(ask, start(ask.trial.target, log=log, headers=headers, e2e_limit_s=e2e_s))
+    return TrialStream(ask, begin(ask.trial, ask.slo, resolve_secrets(ask.trial.target.talk)))
 
 
 def with_users(workload: Workload, users: int, n: int, warmup_ns: int) -> Workload:
@@ -119,7 +115,8 @@ class TrialStream:
             return
         folder = probe_folder(ask.trial.folder, probe.number)
         workload = _offered(ask.trial.workload, probe)
-        trial = replace(ask.trial, workload=workload, target=self._target, folder=folder, seed=probe.seed, force=True)
+        own = replace(ask.trial, target=self._target, running=None, force=True)
+        trial = replace(own, workload=workload, folder=folder, seed=probe.seed)
         events = run_trial(trial, ask.asked)
         try:
             for event in events:

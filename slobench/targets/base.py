@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from slobench.config.target import Talk
@@ -35,6 +35,8 @@ class RunningTarget:
     endpoint: Endpoint
     observed: dict[str, object]
     server: GuardedServer | None = None  # None: not ours to watch or stop
+    lent: bool = False
+    """Another one's, who will stop it."""
 
     @property
     def pid(self) -> int | None:
@@ -58,8 +60,8 @@ class RunningTarget:
         )
 
     def stop(self) -> None:
-        """End the server and everything it started; nothing for a remote one."""
-        if self.server is not None:
+        """End the server and everything it started; nothing for a remote or a lent one."""
+        if self.server is not None and not self.lent:
             self.server.stop()
 
 
@@ -78,12 +80,20 @@ class Found:
     forces_length: bool = False
 
 
+def total_timeout_ns(talk: Talk, e2e_limit_s: float | None) -> int:
+    """How long a whole request may take: as set, else by the SLO's tightest E2E limit."""
+    return talk.timeouts.total or round(max(10 * (e2e_limit_s or 0), 120) * 1e9)
+
+
+def lent(running: RunningTarget, talk: Talk, e2e_limit_s: float | None) -> RunningTarget:
+    """Return a target that runs already, to one who does not stop it; its total timeout follows from another SLO."""
+    known = replace(running.endpoint, total_timeout_ns=total_timeout_ns(talk, e2e_limit_s))
+    return replace(running, endpoint=known, lent=True)
+
+
 def endpoint(talk: Talk, found: Found, launch: Launch) -> Endpoint:
     """Where and how requests go: the settings as asked, completed by what was found."""
     times = talk.timeouts
-    total_ns = times.total
-    if total_ns is None:
-        total_ns = round(max(10 * (launch.e2e_limit_s or 0), 120) * 1e9)
     return Endpoint(
         url=found.url,
         model=found.model,
@@ -99,7 +109,7 @@ def endpoint(talk: Talk, found: Found, launch: Launch) -> Endpoint:
         connect_timeout_ns=times.connect,
         first_token_timeout_ns=times.first_token,
         idle_timeout_ns=times.idle,
-        total_timeout_ns=total_ns,
+        total_timeout_ns=total_timeout_ns(talk, launch.e2e_limit_s),
         token_ids=talk.token_ids,
         forces_length=talk.forces_length or found.forces_length,
         per_event_usage=talk.per_event_usage,

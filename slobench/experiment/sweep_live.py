@@ -1,0 +1,170 @@
+"""The cells of a sweep on real servers in real time: each a run, or a search for a capacity, stored in its folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from slobench.config.load import public
+from slobench.errors import SlobenchError, TargetDiedError, TargetError, WorkerError
+from slobench.experiment.capacity import SearchEnded, find_capacity
+from slobench.experiment.events import Event, Step
+from slobench.experiment.gpus import target_gpus
+from slobench.experiment.open_load import open_load
+from slobench.experiment.setup import Trial
+from slobench.experiment.sweep_ask import ask_of
+from slobench.experiment.sweep_cells import Cell, Cells
+from slobench.experiment.sweep_file import Row, State, row_of
+from slobench.experiment.sweep_numbers import output_tokens_mean, searched, summarised
+from slobench.experiment.sweep_server import Kept, Servers
+from slobench.experiment.trial import Finished, Interrupts, run_trial
+from slobench.names import Exit
+from slobench.records.provenance import redact, secrets_in
+from slobench.records.store import read_run_json
+
+
+@dataclass(frozen=True, slots=True)
+class CellEnded:
+    """A cell has ended. row: None where the user interrupted it."""
+
+    row: Row | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """How the reports of a cell are made. of_run: of a run's folder, returns its exit code; of_search: of a search."""
+
+    of_run: Callable[[Path], int]
+    of_search: Callable[[SearchEnded], object]
+
+
+class LiveCells:
+    """Runs cells one at a time; a server goes on from one to the next where both need the same."""
+
+    def __init__(self, cells: Cells, folder: Path, interrupts: Interrupts, reports: Reports) -> None:
+        self._cells, self._folder, self._interrupts, self._reports = cells, folder, interrupts, reports
+        self._servers = Servers(cells.experiment, folder)
+
+    def run(self, cell: Cell) -> Iterator[Event | CellEnded]:
+        """Run a cell; the last thing yielded is CellEnded. What an unfinished or failed run left there is replaced."""
+        began_s, kept = time.monotonic(), None
+        started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        try:
+            for event in self._servers.ready(cell):
+                if isinstance(event, Kept):
+                    kept = event
+                else:
+                    yield event
+            assert kept is not None
+            began_s, row = time.monotonic(), None
+            for each in self._offer(cell, kept):
+                if isinstance(each, CellEnded):
+                    row = each.row
+                else:
+                    yield each
+        except SlobenchError as error:
+            row = self._failed(cell, error)
+        finally:
+            self._interrupts.offering = False
+        if row is not None:
+            row = replace(row, started=started, run_s=round(time.monotonic() - began_s, 3))
+            if kept is not None:
+                row = replace(row, server=kept.number, start_s=round(kept.start_s, 3))
+        yield CellEnded(row)
+
+    def close(self) -> Iterator[Event]:
+        """Stop what still runs."""
+        yield from self._servers.stop()
+
+    def abandon(self) -> None:
+        """Stop what still runs, at once and without a check."""
+        self._servers.drop()
+
+    def _trial(self, cell: Cell, kept: Kept) -> Trial:
+        return Trial(
+            workload=cell.workload,
+            target=cell.config.target,
+            folder=self._folder / cell.folder,
+            seed=cell.seed,
+            workers=self._cells.experiment.workers,
+            force=True,
+            running=kept.running,
+        )
+
+    def _offer(self, cell: Cell, kept: Kept) -> Iterator[Event | CellEnded]:
+        trial = self._trial(cell, kept)
+        if cell.load.kind == "capacity":
+            yield from self._search(cell, trial)
+        else:
+            yield from self._run(cell, trial)
+
+    def _run(self, cell: Cell, trial: Trial) -> Iterator[Event | CellEnded]:
+        finished: Finished | None = None
+        for event in run_trial(trial, self._interrupts):
+            if isinstance(event, Finished):
+                finished = event
+            else:
+                yield event
+        assert finished is not None
+        self._interrupts.offering = False
+        yield Step(f"report of {cell.folder}")
+        code = self._reports.of_run(trial.folder)
+        if finished.interrupted:
+            yield CellEnded(None)
+            return
+        if code not in set(Exit) - {Exit.TOOL}:  # killed, say: there is no report to read
+            raise WorkerError(f"no report of {trial.folder}\n  then      slobench report {trial.folder}")
+        if finished.target_failure:
+            raise TargetDiedError(finished.target_failure)
+        if code == Exit.TARGET:
+            raise TargetError("every request failed: see its report")
+        run = read_run_json(trial.folder)
+        summary = run["summary"]
+        row = row_done(cell, "done" if summary["valid"] else "invalid", str(summary["verdict"]))
+        yield CellEnded(replace(row, plan_digest=run["plan"]["digest"], numbers=summarised(summary)))
+
+    def _search(self, cell: Cell, trial: Trial) -> Iterator[Event | CellEnded]:
+        ended: SearchEnded | None = None
+        ask = ask_of(self._cells.experiment, cell, trial)
+        for event in find_capacity(ask, self._interrupts, open_load):
+            if isinstance(event, SearchEnded):
+                ended = event
+            else:
+                yield event
+        assert ended is not None
+        self._interrupts.offering = False
+        self._reports.of_search(ended)
+        yield CellEnded(None if ended.found.reason == "interrupted" else row_of_search(cell, ended))
+
+    def _failed(self, cell: Cell, error: SlobenchError) -> Row:
+        """The server that a cell failed on is not trusted with the next one."""
+        tail = self._servers.lost() if isinstance(error, TargetError) else ""
+        self._servers.drop()
+        return failed(cell, error, tail)
+
+
+def failed(cell: Cell, error: SlobenchError, tail: str = "") -> Row:
+    """Return the row of a cell that an error ended; no secret of its target is in it."""
+    secret = secrets_in(cell.config.target.model_dump(mode="json"))
+    reason, _, rest = str(error).partition("\n")
+    texts = redact([reason[:500], (tail or rest)[-4000:]], secret)
+    return replace(row_done(cell, "failed", ""), reason=texts[0], log_tail=texts[1], error=type(error).__name__)
+
+
+def row_of_search(cell: Cell, ended: SearchEnded) -> Row:
+    """Return the row of a capacity search."""
+    found = ended.found
+    spoiled = found.reason == "instrument"
+    numbers = replace(searched(found), output_tokens_mean=output_tokens_mean(cell.workload, cell.seed))
+    row = replace(row_done(cell, "invalid" if spoiled else "done", found.reason), numbers=numbers)
+    return replace(row, reason="; ".join(found.instrument)[:500] or found.reason) if spoiled else row
+
+
+def row_done(cell: Cell, state: State, verdict: str) -> Row:
+    """Return the row of a cell with what is known of its target."""
+    target = cell.config.target
+    price = public(target).get("price_per_hour")
+    reason = verdict[:500] if state == "invalid" else ""
+    return row_of(cell, state, gpus=target_gpus(target), price_per_hour=price, verdict=verdict[:500], reason=reason)
