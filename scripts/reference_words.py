@@ -366,6 +366,7 @@ SUMMARY_JSON = {
     "a failure or a user's leaving took with it), `per_s`, `requests_mean`, `e2e_s` (of whole sessions, by statistic).",
     "tokens_source": "Where output tokens come from, counted.",
     "approximate_tokens": "Whether token metrics are approximate.",
+    "definitions": "Formula of each other tool's metric among the latencies; there only with `--metric`.",
     "server": "What the server, its GPUs and the host told over the window, by name; what was not told is left out. A "
     "quantile is the bucket (above, up to) in which it lies, null for a last bucket without an end.",
 }

@@ -52,9 +52,9 @@ def command(
     if exports.printed:
         typer.echo(write.printable(view, exports), nl=False)
     else:
+        show(view, json=json, quiet=quiet)  # first: an export that this run cannot have must not cost its report
         for path in write.export(view, exports):
             typer.echo(f"written  {path}", err=True)
-        show(view, json=json, quiet=quiet)
     raise typer.Exit(view.summary.exit)
 
 

@@ -24,7 +24,8 @@ class Replies:
     started: the client began to act. sent: the first byte went out. first, last: token events. finish: an event of its
     own with only the reason to finish; a run does not record it. end: the stream closed, usage and [DONE] read.
     tokens: the server's count. client_tokens: by the tool's own tokenizer; a run has none, the server's stands in.
-    events: token events. gap_s: by token event, the gap before it; NaN at a reply's first.
+    first_tokens: of the first event, where the server said, else 1. events: how many token events.
+    gap_s: by token event, the gap before it; NaN at a reply's first.
     """
 
     started: FloatArray
@@ -35,6 +36,7 @@ class Replies:
     end: FloatArray
     tokens: FloatArray
     client_tokens: FloatArray
+    first_tokens: FloatArray
     events: FloatArray
     groups: ChunkGroups
     gap_s: FloatArray
@@ -54,6 +56,7 @@ class Replies:
             end=seconds(requests, "end_ns"),
             tokens=tokens,
             client_tokens=tokens,
+            first_tokens=np.maximum(np.nan_to_num(number(requests, "first_chunk_tokens"), nan=1.0), 1.0),
             events=events,
             groups=groups,
             gap_s=gaps_s(chunks, groups),
@@ -168,8 +171,8 @@ PEERS: dict[str, Peer] = {
     "e2e@guidellm": Peer("the stream's end − the first byte sent", lambda r: _each(r.end - r.sent)),
     "ttft@aiperf": Peer(_FROM_START, lambda r: _each(r.first - r.started)),
     "itl@aiperf": Peer(
-        f"(E2E − TTFT)/(tokens − 1), one value a request{_COUNTED}",
-        lambda r: _each(_over(r.last - r.first, r.client_tokens - 1)),
+        f"(E2E − TTFT)/(tokens − those of the first event), one value a request{_COUNTED}",
+        lambda r: _each(_over(r.last - r.first, r.client_tokens - r.first_tokens)),
     ),
     "icl@aiperf": Peer("gaps between token events, pooled", _gaps),
     "e2e@aiperf": Peer("last token event − the client's start", lambda r: _each(r.last - r.started)),

@@ -76,6 +76,12 @@ def test_the_servers_count_makes_aiperf_agree_with_guidellm() -> None:
     assert definition("itl@aiperf").values(replies).seconds == pytest.approx([0.075])
 
 
+def test_aiperf_leaves_out_the_tokens_of_the_first_event() -> None:
+    """Where the server says that it carried several: what comes after is divided by what is left."""
+    replies = replace(one_stream(), client_tokens=np.array([12.0]), first_tokens=np.array([2.0]))
+    assert definition("itl@aiperf").values(replies).seconds == pytest.approx([0.03])
+
+
 def of(run: Run) -> Replies:
     records = run.records()
     return Replies.of(records.requests, records.chunks, group_chunks(records.requests, records.chunks))

@@ -267,7 +267,7 @@ def records(n: int = 720, seconds: float = 60.0, seed: int = 1) -> tuple[Records
         "first_output_ns": first, "last_token_ns": last, "end_ns": end,
         "input_tokens_planned": np.full(n, 512.0), "output_tokens_planned": tokens,
         "input_tokens": np.where(ok, 512.0, np.nan), "output_tokens": np.where(ok, tokens, np.nan),
-        "outcome": outcome, "error": np.where(ok, "", HOSTILE[:40]),
+        "first_chunk_tokens": np.where(ok, 1.0, np.nan), "outcome": outcome, "error": np.where(ok, "", HOSTILE[:40]),
     }  # fmt: skip
     each = np.where(ok, tokens, 0).astype(int)
     owner = np.repeat(np.arange(n), each)

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shlex
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from typer.testing import CliRunner
 
 from slobench.cli import report as cli
+from slobench.cli import run as cli_run
 from slobench.cli.compare import command as compare
 from slobench.errors import UsageError
 from slobench.metrics.columns import group_chunks
@@ -293,3 +295,21 @@ def test_exports_are_compared_as_vllms_own_files(folder: Path, tmp_path: Path) -
     rows = {row["metric"]: row for pair in json.loads(done.stdout)["comparisons"] for row in pair["rows"]}
     for metric, own_s in (("ttft_sent:p50", 0.02 - 20e-6), ("tpot:p50", 0.01), ("e2e_sent:p50", 0.06 - 20e-6)):
         assert rows[metric]["base"]["value"] == rows[metric]["new"]["value"] == pytest.approx(own_s, abs=1e-6)
+
+
+def test_a_run_hands_its_exports_to_the_process_that_reports(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """`run --export A --export B` ends with `report DIR --export=A --export=B`; a wrong form ends it before it begins."""
+    asked: list[list[str]] = []
+
+    def report(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        asked.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(cli_run.subprocess, "run", report)
+    cli_run.report(folder, as_json=False, quiet=True, exports=("csv", "vllm"))
+    assert asked[0][2:] == ["slobench", "report", str(folder), "--quiet", "--export=csv", "--export=vllm"]
+    app = typer.Typer()
+    app.command()(cli_run.command)
+    done = CliRunner().invoke(app, ["quickstart", "--export", "xml", "--out", str(folder / "never")])
+    assert isinstance(done.exception, UsageError)
+    assert not (folder / "never").exists()
