@@ -214,10 +214,10 @@ class Workload(Model):
                 raise ValueError(f"class {name}: an open loop needs `arrivals`, e.g. {{process: poisson, rate: 5}}")
             if self.loop.mode == "closed" and spec.arrivals is not None:
                 raise ValueError(f"class {name}: a closed loop has no `arrivals`; its load follows from `loop.users`")
-            if self.loop.mode == "closed" and spec.session is not None:
+            if self.loop.mode == "closed" and spec.session is not None and spec.session.steps:
                 raise ValueError(
-                    f"class {name}: sessions come by `arrivals`, in an open loop; expected no `session` in a closed "
-                    "one, whose users send one request after another already (`loop.think_time`)"
+                    f"class {name}: a user of a closed loop has one request at a time; expected a session without "
+                    "`steps`, or an open loop with `arrivals`"
                 )
             waits = spec.session is not None or (spec.recorded is not None and spec.recorded.turns == "after-reply")
             if waits and self.requests is not None and self.drain.mode != "wait":

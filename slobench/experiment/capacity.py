@@ -24,7 +24,7 @@ from slobench.experiment.found import Found, found_of
 from slobench.experiment.gpus import target_gpus
 from slobench.experiment.search import LEAST_PROBES, root_of
 from slobench.experiment.search_state import History, Settings, cost
-from slobench.experiment.session_load import Extent, extent_of, has_sessions, rate_unit, refuse_patience
+from slobench.experiment.session_load import Extent, extent_of, has_sessions, rate_unit, refuse_in_virtual_time
 from slobench.experiment.setup import Trial
 from slobench.experiment.stream import Probe, Stream
 from slobench.experiment.trial import Interrupts, prepare_folder
@@ -91,7 +91,7 @@ def ask_for(trial: Trial, wanted: Wanted, settings: Settings) -> CapacityAsk:
             "  expected  a target of kind sim, e.g. --target sim-reference"
         )
     if wanted.virtual:
-        refuse_patience(workload)
+        refuse_in_virtual_time(workload)
     slo = parse_slo(workload.slo, tuple(workload.classes)) if workload.slo else parse_slo(())
     refuse_unjudgeable(slo, workload, trial.target.talk)
     refuse_unsendable(workload, trial.target.talk)
@@ -99,8 +99,9 @@ def ask_for(trial: Trial, wanted: Wanted, settings: Settings) -> CapacityAsk:
     warmup_s = (workload.warmup or 0) / 1e9
     plain = {name: getattr(settings, name) for name in settings.__slots__}
     poisson = all(isinstance(spec.arrivals, Poisson) for spec in workload.classes.values())
-    extent = extent_of(workload) if has_sessions(workload) else Extent()
-    plain["vr"] = settings.vr and not has_sessions(workload)
+    sessions = has_sessions(workload) and not wanted.users
+    extent = extent_of(workload) if sessions else Extent()
+    plain["vr"] = settings.vr and not sessions
     plain |= {"criteria": asked.criteria, "warmup_s": warmup_s, "whole": wanted.users}
     plain |= {"conditioned": plain["vr"] and poisson}
     plain |= {"requests_each": extent.requests, "waits_s": extent.waits_s, "replies": extent.replies}

@@ -8,7 +8,7 @@ import numpy as np
 
 from slobench.config.arrivals import at_rate
 from slobench.config.session import Session
-from slobench.config.workload import Drain, Workload
+from slobench.config.workload import ClosedLoop, Drain, Workload
 from slobench.errors import ConfigError
 from slobench.experiment.stream import Probe
 from slobench.names import NULL
@@ -46,9 +46,14 @@ def rate_unit(workload: Workload) -> str:
     return "arrivals/s" if len(kinds) == 2 else "requests/s" if True in kinds else "sessions/s"
 
 
-def refuse_patience(workload: Workload) -> None:
-    """Raise ConfigError where users lose patience: the engine in virtual time serves every request to its end."""
+def refuse_in_virtual_time(workload: Workload) -> None:
+    """Raise ConfigError for what the engine in virtual time does not do: patience, and sessions of a closed loop."""
     for name, spec in workload.classes.items():
+        if spec.session is not None and isinstance(workload.loop, ClosedLoop):
+            raise ConfigError(
+                f"class {name}: users in virtual time send one request after another, not whole sessions\n"
+                "  expected  no `session`, an open loop, or a search in real time (without --virtual)"
+            )
         if spec.patience is not None:
             raise ConfigError(
                 f"class {name}: nobody loses patience with the engine in virtual time, which serves every request\n"

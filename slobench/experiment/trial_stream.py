@@ -74,7 +74,7 @@ def with_users(workload: Workload, users: int, n: int, warmup_ns: int) -> Worklo
 
 
 def _offered(workload: Workload, probe: Probe) -> Workload:
-    if has_sessions(workload):
+    if has_sessions(workload) and not isinstance(workload.loop, ClosedLoop):
         return offered_for(workload, probe)
     return with_users(workload, round(probe.rate), probe.n, round(probe.settle_s * 1e9))
 

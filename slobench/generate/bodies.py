@@ -50,7 +50,9 @@ class Bodies:
         self._in_turn = 1.0 if plan.after is None else 0.5  # of the bound, so that there is room for what is wanted
         self._ready: dict[int, bytes] = {}
         self._ready_bytes = 0
-        self._taken = bytearray(len(plan) if plan.after is None else (plan.after != 0).tobytes())
+        self._taken = bytearray(len(plan))
+        if plan.after is not None:  # in a closed loop all but the users' first rows wait for a reply
+            self._taken[:] = ((plan.turn if plan.scheduled_ns is None else plan.after) != 0).tobytes()
         self._began = self._working = False
         self._exhausted = False
         self.next_send_ns: Callable[[], int] = lambda: NEVER

@@ -1,24 +1,39 @@
-"""Closed loop: N users, each sending its next request when its last reply ended and it has thought."""
+"""Closed loop: N users, each sending its next request when its last reply ended and it has thought.
+
+Where users go through sessions, a request that follows others of its session has a time to think of its own.
+"""
 
 from __future__ import annotations
 
 import heapq
+from collections.abc import Collection
 
 from slobench.clock import Clock
 from slobench.generate.exchange import Exchange
 from slobench.generate.sender import SENDS_PER_PASS, Sender
+from slobench.names import Outcome
 from slobench.pacer import NEVER, Pacer
 
 
 class ClosedLoop:
-    """Walks each user through its rows; scheduled = end of the user's last reply + think time."""
+    """Walks each user through its rows; scheduled = end of the user's last reply + think time.
 
-    def __init__(self, sender: Sender, clock: Clock, epoch_ns: int, think_ns: int) -> None:
+    After a failure a user begins its next session at once: what would have followed is not sent, unless its class
+    goes on.
+    """
+
+    def __init__(
+        self, sender: Sender, clock: Clock, epoch_ns: int, think_ns: int, *, goes_on: Collection[str] = ()
+    ) -> None:
         self._sender = sender
         self._now_ns = clock.now_ns
         self._epoch_ns = epoch_ns
         self._think_ns = think_ns
         self._stop_ns = NEVER
+        plan = sender.plan
+        self._follows = None if plan.after is None else (plan.after != 0).tolist()
+        self._delay_ns = None if plan.delay_ns is None else plan.delay_ns.tolist()
+        self._goes_on = {code for code, name in enumerate(plan.class_names) if name in goes_on}
         self._rows: dict[int, list[int]] = {}
         for row, session in enumerate(sender.plan.session.tolist()):
             self._rows.setdefault(session, []).append(row)
@@ -57,15 +72,28 @@ class ClosedLoop:
 
     def after_end(self, exchange: Exchange) -> None:
         """The user's reply ended: think, then go on."""
-        scheduled_ns = exchange.end_ns + self._think_ns
         rows = self._rows[exchange.session]
-        if not rows or scheduled_ns >= self._stop_ns:
+        if exchange.outcome is not Outcome.OK and exchange.class_code not in self._goes_on:
+            while rows and self._follows is not None and self._follows[rows[-1]]:
+                self._sender.bodies.give_up(rows.pop())
+        if not rows:
+            return
+        scheduled_ns = exchange.end_ns + self._thinks_ns(rows[-1])
+        if scheduled_ns >= self._stop_ns:
             return
         if scheduled_ns <= self._now_ns():
             self._sender.send(rows.pop(), scheduled_ns)
         else:
             heapq.heappush(self._due, (scheduled_ns, exchange.session))
+            if self._follows is not None:
+                self._sender.bodies.want(rows[-1])
             self._arm()
+
+    def _thinks_ns(self, row: int) -> int:
+        """How long a user thinks before this row."""
+        if self._follows is None or self._delay_ns is None or not self._follows[row]:
+            return self._think_ns
+        return int(self._delay_ns[row])
 
     def _arm(self) -> None:
         due_ns = self._due[0][0] if self._due else NEVER

@@ -102,7 +102,7 @@ class Worker:
         clock.epoch_ns = epoch_ns
         self._load: ClosedLoop | OpenLoop | OpenSessions
         if job.closed:
-            self._load = ClosedLoop(sender, clock, epoch_ns, job.think_ns)
+            self._load = ClosedLoop(sender, clock, epoch_ns, job.think_ns, goes_on=job.goes_on)
         elif self._plan.after is not None or job.endpoint.connection == "per-session":
             self._load = OpenSessions(sender, clock, epoch_ns, goes_on=job.goes_on)
         else:

@@ -28,10 +28,15 @@ class _Grouped:
     count: int
 
     @classmethod
-    def by_session(cls, requests: Columns, chosen: BoolArray) -> _Grouped:
-        """Group the chosen requests."""
+    def by_session(cls, requests: Columns, chosen: BoolArray, *, users: bool) -> _Grouped:
+        """Group the chosen requests; what belongs to users of a closed loop begins anew with each that follows none."""
         rows = np.flatnonzero(chosen)
-        found, of = np.unique(np.asarray(requests["session"])[rows], return_inverse=True)
+        session, turn = np.asarray(requests["session"])[rows], np.asarray(requests["turn"])[rows]
+        if users:
+            rows = rows[np.lexsort((turn, session))]
+            of = np.cumsum(~follows(requests)[rows]) - 1
+            return cls(rows, of, int(of.max(initial=-1)) + 1)
+        found, of = np.unique(session, return_inverse=True)
         return cls(rows, of, len(found))
 
     def number(self, mask: BoolArray) -> IntArray:
@@ -56,7 +61,7 @@ def session_facts(case: Case) -> Mapping[str, SessionFacts]:
 def _facts(case: Case, name: str) -> SessionFacts:
     requests = case.requests
     mine = requests["class"] == name
-    grouped = _Grouped.by_session(requests, mine)
+    grouped = _Grouped.by_session(requests, mine, users=case.ask.closed)
     outcome = np.asarray(requests["outcome"])
     rows = grouped.number(mine)
     unsent = grouped.number(outcome == Outcome.UNSENT.value)

@@ -39,8 +39,10 @@ def session_plan(rows: Plan) -> SessionPlan | None:
     """Sessions among the rows of one class; None where no row follows another."""
     if rows.after is None:
         return None
-    _, sizes = np.unique(rows.session, return_counts=True)
     follows = rows.after != 0
+    # Of a closed loop's users each row that follows none begins a session.
+    session = np.cumsum(~follows) if rows.scheduled_ns is None else rows.session
+    _, sizes = np.unique(session, return_counts=True)
     p50, p99 = np.quantile(sizes, [0.5, 0.99], method="inverted_cdf").tolist()
     delays = np.zeros(1) if rows.delay_ns is None else np.where(rows.delay_ns == NULL, 0, rows.delay_ns)[follows]
     return SessionPlan(

@@ -14,6 +14,7 @@ from slobench.workload.lengths import draw_lengths
 from slobench.workload.rows import Rows, merged
 from slobench.workload.session_rows import session_rows
 from slobench.workload.sessions import classes_by_share, deal, turns_for
+from slobench.workload.user_rows import user_rows
 from slobench.workload.variates import IntArray, child
 
 _PILOT = 1024  # requests whose output lengths stand for the rest where turns are counted
@@ -51,10 +52,12 @@ def open_rows(workload: Workload, seed: int) -> tuple[Rows, IntArray]:
 
 
 def closed_rows(workload: Workload, seed: int) -> tuple[Rows, IntArray]:
-    """Rows and class codes of a closed loop: every user's first turn, then every second one."""
+    """Rows and class codes of a closed loop: every user's first turn, then every second one; of sessions by user."""
     loop = workload.loop
     assert isinstance(loop, ClosedLoop)
     n = workload.requests or _turns(workload, loop, seed) * loop.users
+    if any(spec.session is not None for spec in workload.classes.values()):
+        return user_rows(workload, loop.users, n, seed)
     rows, codes = _dealt(workload, n, seed)
     session, turn = deal(n, loop.users)
     return replace(rows, session=session, turn=turn.astype(np.int32)), codes

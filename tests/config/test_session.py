@@ -120,13 +120,14 @@ def test_a_step_with_a_prompt_of_its_own_has_no_pair():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"loop": {"mode": "closed", "users": 2}, "requests": 9}, "class chat: sessions come by `arrivals`"),
+        ({"loop": {"mode": "closed", "users": 2}, "requests": 9}, "class chat: a user of a closed loop has one"),
         ({"requests": 9, "drain": {"mode": "grace"}}, "class chat: drain grace with sessions and `requests`"),
     ],
 )
 def test_what_sessions_do_not_go_with_is_refused(changes, said):
-    """A closed loop has users of its own; sessions by count have no planned end to count a drain from."""
+    """A user of a closed loop cannot fan out; sessions by count have no planned end to count a drain from."""
     closed = changes.get("loop", {}).get("mode") == "closed"
-    spec = {key: value for key, value in CHAT.items() if not closed or key != "arrivals"} | {"session": {}}
+    session = {"steps": [{"name": "a"}]} if closed else {}
+    spec = {key: value for key, value in CHAT.items() if not closed or key != "arrivals"} | {"session": session}
     with pytest.raises(ValidationError, match=said):
         Workload.model_validate({"name": "x", "classes": {"chat": spec}, **changes})

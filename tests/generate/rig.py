@@ -198,7 +198,7 @@ class Simulation:
         self.transport.on_end = self.sender.ended
         self.load: OpenLoop | ClosedLoop | OpenSessions
         if made.closed:
-            self.load = ClosedLoop(self.sender, self.clock, EPOCH_NS, made.think_ns)
+            self.load = ClosedLoop(self.sender, self.clock, EPOCH_NS, made.think_ns, goes_on=made.goes_on)
         elif plan.after is not None:
             self.load = OpenSessions(self.sender, self.clock, EPOCH_NS, goes_on=made.goes_on)
         else:

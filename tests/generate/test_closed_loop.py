@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from slobench.generate.exchange import Exchange
-from slobench.names import Outcome
+from slobench.names import NULL, Outcome
+from slobench.plan import Plan
 from tests.generate.rig import MS, NEVER_ENDS, S, Simulation, plan_of, takes
 
 
@@ -108,3 +111,40 @@ def test_a_stall_is_charged_to_the_request_that_it_delayed(tmp_path: Path) -> No
     run.run()
     second = run.transport.sent[1]
     assert (second.scheduled_ns, second.started_ns) == (10 * MS, 500 * MS)
+
+
+def sessions_of_users(*users: list[int | None]) -> Plan:
+    """A closed plan of users, each given as the delays of its rows; None begins a session."""
+    delays = [delay for rows in users for delay in rows]
+    plan = plan_of(None, rows=len(delays), users=1)
+    return replace(
+        plan,
+        session=np.repeat(np.arange(len(users)), [len(rows) for rows in users]),
+        turn=np.concatenate([np.arange(len(rows)) for rows in users]).astype(np.int32),
+        after=np.array([int(delay is not None) for delay in delays]),
+        delay_ns=np.array([NULL if delay is None else delay for delay in delays]),
+    )
+
+
+def test_followers_have_a_time_to_think_of_their_own(tmp_path: Path) -> None:
+    """Within a session its delay, between two sessions the loop's think time; users do not wait for each other."""
+    plan = sessions_of_users([None, 50 * MS, 0, None], [None, None, 5 * MS])
+    run = Simulation(tmp_path, plan, takes(100 * MS), think_ns=30 * MS)
+    run.run()
+    sent = {each.index: each.scheduled_ns // MS for each in run.transport.sent}
+    assert sent == {0: 0, 1: 150, 2: 250, 3: 380, 4: 0, 5: 130, 6: 235}
+    assert run.load.finished
+
+
+@pytest.mark.parametrize(("goes_on", "sent"), [((), [0, 1, 4]), (("only",), [0, 1, 2, 3, 4])])
+def test_after_a_failure_a_user_begins_the_next_session(
+    tmp_path: Path, goes_on: tuple[str, ...], sent: list[int]
+) -> None:
+    """What would have followed is not sent, unless the class goes on."""
+    plan = sessions_of_users([None, 10 * MS, 10 * MS, 10 * MS, None])
+    run = Simulation(tmp_path, plan, takes(100 * MS), think_ns=30 * MS, goes_on=goes_on)
+    run.transport.failing = {1: Outcome.HTTP_ERROR}
+    run.run()
+    assert [each.index for each in run.transport.sent] == sent
+    assert run.transport.sent[-1].scheduled_ns == run.transport.sent[-2].scheduled_ns + 130 * MS
+    assert run.load.finished

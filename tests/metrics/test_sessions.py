@@ -145,3 +145,16 @@ def test_users_who_gave_up_are_no_errors(make: Callable[..., Any]) -> None:
     assert not [finding for finding in seen.findings if finding.code == "V10"]
     missed = summary(run, "ttft<500ms", "cancelled=missed", duration_s=60.0)
     assert missed.slo["all"].population - missed.slo["all"].good == 10
+
+
+def test_users_of_a_closed_loop_have_one_session_after_another(make: Callable[..., Any]) -> None:
+    """Each request that follows none begins one; the second of a user's three failed in its second turn."""
+    run = make(np.arange(12) * 5.0)
+    run["session"] = np.zeros(12, dtype=np.int64)
+    run["turn"] = np.arange(12, dtype=np.int32)
+    run["follows"] = np.tile([0.0, 1.0, 1.0, 1.0], 3)
+    run.fail(np.array([5]), "http_error", "HTTP 500", 500.0)
+    never_sent(run, np.array([6, 7]))
+    seen = facts(run, closed=True, users=1)
+    assert (seen.begun, seen.complete, seen.broken_off, seen.not_sent) == (3, 2, 1, 2)
+    assert seen.e2e_s["p50"].value == pytest.approx(15.12)
