@@ -8,7 +8,7 @@ from slobench.config.margins import Margins
 from slobench.metrics.compare import compare
 from slobench.metrics.gate import Pair
 from tests.stats.binomial import fewest, most
-from tests.validation.gate import SMALL, arms_of, decide, decided, experiment, worse_by_the_margin
+from tests.validation.gate import SMALL, arms_of, as_run, decide, experiment, worse_by_the_margin
 
 EXPERIMENTS, SLOWER = 24, 16
 
@@ -28,7 +28,7 @@ def test_a_server_against_itself_hardly_ever_fails(same: list[list[Pair]]) -> No
 
 def test_steps_that_are_five_per_cent_longer_fail() -> None:
     """At least 95 % of 16, but for one case in a thousand."""
-    decisions = [decided(SMALL, 1.05, seed).decision for seed in range(1, SLOWER + 1)]
+    decisions = [decide(as_run(SMALL, 1.05, seed)).decision for seed in range(1, SLOWER + 1)]
     assert decisions.count("FAIL") >= fewest(SLOWER, 0.95)
 
 
