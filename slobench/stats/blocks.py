@@ -102,9 +102,16 @@ def _needed(ahead: float, spread: float, k: int) -> int | None:
     """Fewest blocks that show a difference of `ahead`; by shifted quantiles of t, a little more than are needed."""
     if spread <= 1e-12:
         return 2 if ahead > 0 else None
-    for blocks in (*range(2, 101), *range(105, _MOST + 1, 5)):
-        dof = (k - 1) * (blocks - 1)
-        wanted = student_quantile(dof, 1 - (1 - LEVEL) / (k - 1)) + student_quantile(dof, _POWER)
-        if ahead >= wanted * spread * math.sqrt(2 / blocks):
-            return blocks
-    return None
+    if not _shows(ahead, spread, k, _MOST):
+        return None
+    low, high = 1, _MOST
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if _shows(ahead, spread, k, middle) else (middle, high)
+    return high
+
+
+def _shows(ahead: float, spread: float, k: int, blocks: int) -> bool:
+    dof = (k - 1) * (blocks - 1)
+    wanted = student_quantile(dof, 1 - (1 - LEVEL) / (k - 1)) + student_quantile(dof, _POWER)
+    return ahead >= wanted * spread * math.sqrt(2 / blocks)
