@@ -304,7 +304,9 @@ RUN_JSON = {
     "spec": "`workload`, `target` (without secrets) and `slo` (the clauses), resolved.",
     "seed": "Root seed.",
     "plan": "`digest` (sha256), `rows`, `rate` (requests/s over the plan), `distinct_prompts` (at least), and `sharing`: what a "
-    "prefix cache without bounds finds of them (`block_tokens`, `tokens`, `hit_tokens`, `blocks`, `hit_blocks`), null for nothing.",
+    "prefix cache without bounds finds of them (`block_tokens`, `tokens`, `hit_tokens`, `blocks`, `hit_blocks`), null for nothing; "
+    "of the server's block size where it tells it, and then also what one of its `cache_blocks` finds (`cache_hit_tokens`), "
+    "null where that is not known.",
     "nonce": "Random, in the first block of every unique prompt of this run.",
     "settings": "`requested`: the target as configured; `observed`: what the running server said of itself.",
     "versions": "slobench, Python, OpenSSL, libraries.",

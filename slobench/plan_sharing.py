@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -11,8 +13,19 @@ from slobench.config.workload import Workload
 from slobench.plan import Plan
 from slobench.workload.content import Contents, content_keys
 from slobench.workload.prefix import BLOCK_TOKENS, ROOM
-from slobench.workload.sharing import Partial, Sharing, block_ids, distinct_prompts, hit_tokens, sharing_of
+from slobench.workload.sharing import (
+    Cache,
+    Partial,
+    Sharing,
+    block_ids,
+    distinct_prompts,
+    hit_tokens,
+    hits,
+    sharing_of,
+)
 from slobench.workload.variates import IntArray
+
+_MOST_BLOCKS = 3_000_000  # that a cache which forgets is followed over: some seconds
 
 
 def prompt_contents(plan: Plan, workload: Workload) -> Contents:
@@ -35,6 +48,37 @@ def planned_sharing(plan: Plan, workload: Workload, block_tokens: int = BLOCK_TO
     """What such a cache finds of the whole plan; None where no prompts have anything in common."""
     found = found_tokens(plan, workload, block_tokens)
     return sharing_of(found, plan.input_tokens, block_tokens, Partial.SERVER) if found.any() else None
+
+
+def limited_sharing(plan: Plan, workload: Workload, cache: Cache) -> Sharing | None:
+    """What a cache of so many blocks, which replies fill too, finds of the whole plan.
+
+    None where that is not known: without a number of blocks, where requests wait for replies, or in too large a plan.
+    """
+    contents = prompt_contents(plan, workload)
+    kept = (plan.input_tokens + np.maximum(plan.output_tokens - 1, 0)) // cache.block_tokens
+    if cache.blocks is None or contents.unique:
+        return None
+    endless = hits(contents, plan.input_tokens, cache.block_tokens)
+    if int(kept.sum()) - endless.hit_blocks <= cache.blocks:
+        return endless
+    if plan.after is not None or int(kept.sum()) > _MOST_BLOCKS:
+        return None
+    return hits(contents, plan.input_tokens, cache.block_tokens, None, cache.blocks, output_tokens=plan.output_tokens)
+
+
+def told_sharing(plan: Plan, workload: Workload, cache: Cache) -> dict[str, Any] | None:
+    """What a server's cache finds of the plan, for run.json; None where no prompts have anything in common.
+
+    cache_hit_tokens: of a cache of its number of blocks; None where that is not known.
+    """
+    endless = planned_sharing(plan, workload, cache.block_tokens)
+    if endless is None:
+        return None
+    limited = limited_sharing(plan, workload, cache)
+    found = None if limited is None else limited.hit_tokens
+    of_cache = {"cache_blocks": cache.blocks, "cache_hit_tokens": found}
+    return {"block_tokens": cache.block_tokens, **asdict(endless), **of_cache}
 
 
 def distinct(plan: Plan, workload: Workload) -> int:

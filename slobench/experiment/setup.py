@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from slobench.generate.job import Deadlines, Job, Limits
 from slobench.generate.pool import default_workers
 from slobench.metrics.slo import has_limits
 from slobench.plan import Plan
-from slobench.plan_sharing import distinct, planned_sharing
+from slobench.plan_sharing import distinct, told_sharing
 from slobench.records import counters as live
 from slobench.records import provenance
 from slobench.records.ceiling import load as load_ceiling
@@ -26,6 +26,7 @@ from slobench.targets.base import RunningTarget, lent
 from slobench.targets.launch import start
 from slobench.wire.endpoint import Endpoint
 from slobench.workload.prefix import BLOCK_TOKENS
+from slobench.workload.sharing import Cache
 
 SCHEMA = 1
 _RESERVED_FDS = 64
@@ -117,13 +118,12 @@ def first_run_json(trial: Trial, plan: Plan, workers: int, secret: Collection[st
 
 
 def _plan(plan: Plan, workload: Workload) -> dict[str, Any]:
-    shared = planned_sharing(plan, workload)
     return {
         "digest": plan.digest,
         "rows": len(plan),
         "rate": _rate(plan),
         "distinct_prompts": distinct(plan, workload),
-        "sharing": None if shared is None else {"block_tokens": BLOCK_TOKENS, **asdict(shared)},
+        "sharing": told_sharing(plan, workload, Cache(BLOCK_TOKENS)),
     }
 
 

@@ -23,6 +23,7 @@ from slobench.telemetry.host import HostSource
 from slobench.telemetry.sampler import Sampler
 from slobench.telemetry.scrape import Fetch, ServerSource
 from slobench.telemetry.source import SampleError, Source
+from slobench.workload.sharing import Cache
 
 _ACCEPT = "text/plain;version=0.0.4"
 _TIMEOUT_S = 5.0
@@ -37,6 +38,18 @@ class Watching:
     servers: Mapping[str, ServerSource]  # by address
     gpus: Gpus
     notes: tuple[str, ...]
+
+    @property
+    def cache(self) -> Cache | None:
+        """The prefix cache that the servers tell of; of several, which share the requests, only their block size.
+
+        None where they do not tell it, or differ.
+        """
+        caches = [cache for server in self.servers.values() for cache in server.caches]
+        sizes = {cache.block_tokens for cache in caches}
+        if len(sizes) != 1:
+            return None
+        return caches[0] if len(caches) == 1 else Cache(sizes.pop())
 
     def told(self) -> dict[str, Any]:
         """What run.json keeps of it."""

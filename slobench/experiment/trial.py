@@ -32,6 +32,7 @@ from slobench.experiment.stopping import how_it_stopped, refuse_undecidable, rul
 from slobench.experiment.telemetry import watch
 from slobench.generate.pool import Pool, raise_fd_limit
 from slobench.plan import Plan, build_plan, refuse_too_long
+from slobench.plan_sharing import told_sharing
 from slobench.records import counters as live
 from slobench.records.provenance import redact
 from slobench.records.store import read_run_json, write_run_json
@@ -97,6 +98,8 @@ def run_trial(trial: Trial, interrupts: Interrupts) -> Iterator[Event | Finished
         watching = watch(target, running, spool)
         stack.callback(watching.sampler.end, reachable=False)
         run["run"]["notes"] += watching.notes
+        if watching.cache is not None:
+            run["plan"]["sharing"] = told_sharing(plan, workload, watching.cache)
         yield from map(Notice, watching.notes)
         anchor = ClockAnchor.take()
         epoch_ns = pool.start(jobs)

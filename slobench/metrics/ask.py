@@ -17,6 +17,19 @@ Stopped = Literal["", "stopped by hand", "stopped when decided", "stopped when p
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedSharing:
+    """Of a plan, the share of prompt tokens that an endless prefix cache of such blocks would hold.
+
+    limited: that a cache of `cache_blocks` blocks would hold; None: not known.
+    """
+
+    block_tokens: int
+    share: float
+    cache_blocks: int | None = None
+    limited: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """How a run was made, as far as its numbers depend on it.
 
@@ -33,7 +46,7 @@ class Ask:
     ceiling: what this machine can offer by its own test; None: never tested.
     window_s: begin and end of the measurement window, of a probe that is a part of a longer stream; None: to be chosen.
     processes: the arrival process of each class that has one. recorded: classes that arrive as in a recording.
-    sharing: of the plan, as (block, share of prompt tokens that an endless prefix cache would hold); None: not known.
+    sharing: what the plan's prompts have in common; None: nothing, or it is not known.
     goes_on: classes whose sessions go on after a failure.
     stopped: how it ended, where not at its planned end. undecided: it was to decide its SLO, and could not.
     looked: of a run stopped when precise, each metric it was to be sure of, and the largest relative half-width x
@@ -72,5 +85,5 @@ class Ask:
     looked: tuple[tuple[str, float], ...] = ()
     processes: Mapping[str, Arrivals] = field(default_factory=dict)
     recorded: frozenset[str] = frozenset()
-    sharing: tuple[int, float] | None = None
+    sharing: PlannedSharing | None = None
     thresholds: Thresholds = field(default_factory=Thresholds)

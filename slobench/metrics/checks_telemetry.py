@@ -217,18 +217,21 @@ def _template_tokens(case: Case) -> float:
 
 
 def sharing_kept(case: Case) -> Iterator[Finding]:
-    """V20: prompt tokens that the server had in its prefix cache, against those that the plan repeats."""
+    """V20: prompt tokens that the server had in its prefix cache, against those that the plan has it find."""
     found, limit = sharing(case), case.ask.thresholds.v20_sharing
-    if found is None or found.planned is None or found.measured is None or case.ask.unique_prompts:
+    if found is None or found.expected is None or found.measured is None or case.ask.unique_prompts:
         return
-    apart = found.measured - found.planned
+    apart = found.measured - found.expected
     if abs(apart) <= limit:
         return
-    fewer = "its cache is smaller than the traffic needs, works in larger blocks, or is off"
+    fewer = "its cache is off, or held others' prompts too, or prompts came before the one that they repeat was done"
+    if found.limited is None:
+        fewer = "its cache is smaller than the traffic needs, works in larger blocks, or is off"
     more = "others' prompts, or those of an earlier run, were in its cache"
+    kept = "" if found.limited is None else f" in {found.cache_blocks:,} blocks of {found.block_tokens} tokens"
     yield V20.warning(
         f"the server's prefix cache had {percent(found.measured)} of the prompt tokens, the plan repeats "
-        f"{percent(found.planned)}",
+        f"{percent(found.expected)}{kept}",
         f"{limit * 100:g} points apart",
         f"prefill was another share of the work than the traffic's own: {fewer if apart < 0 else more}",
         "look at its cache settings; a result, where the cache is what is tested" if apart < 0 else

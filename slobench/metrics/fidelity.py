@@ -46,8 +46,9 @@ def sharing(case: Case) -> SharingFacts | None:
     measured = None if found is None else found.share
     if planned is None and measured is None:
         return None
-    block, share = planned or (None, None)
-    return SharingFacts(planned=share, measured=measured, block_tokens=block)
+    if planned is None:
+        return SharingFacts(planned=None, measured=measured)
+    return SharingFacts(planned.share, measured, planned.block_tokens, planned.cache_blocks, planned.limited)
 
 
 def arrived(case: Case, names: Collection[str] | None = None) -> Arrived:

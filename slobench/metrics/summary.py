@@ -168,12 +168,20 @@ class LengthFacts:
 class SharingFacts:
     """Prompt sharing of the whole run: the plan's in an endless prefix cache, and what the server's counters say.
 
-    Shares of prompt tokens. planned: None where it is not known; measured: None without such counters.
+    Shares of prompt tokens. planned: None where it is not known; measured: None without such counters. limited: the
+    plan's in a cache of the server's `cache_blocks` blocks, None where it is not known.
     """
 
     planned: float | None
     measured: float | None
     block_tokens: int | None = None  # that the plan's is reckoned by
+    cache_blocks: int | None = None
+    limited: float | None = None
+
+    @property
+    def expected(self) -> float | None:
+        """The plan's in a cache of the server's size, where that is known."""
+        return self.planned if self.limited is None else self.limited
 
 
 @dataclass(frozen=True, slots=True)

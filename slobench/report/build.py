@@ -15,7 +15,7 @@ from slobench.config.presets import expand
 from slobench.config.slo import ClassSlo, Objective, Slo, e2e_limit_s, parse_slo
 from slobench.config.workload import Workload
 from slobench.errors import RecordsError
-from slobench.metrics.ask import Ask, Thresholds
+from slobench.metrics.ask import Ask, PlannedSharing, Thresholds
 from slobench.metrics.evaluate import Evaluation, evaluate, summarise
 from slobench.plan import Plan
 from slobench.records import store
@@ -180,14 +180,19 @@ def _processes(workload: Workload) -> dict[str, Process]:
 def _unique(run: Mapping[str, Any], workload: Workload) -> bool:
     """Whether no two prompts were to begin alike; by the classes, and by what the trial reckoned of the plan."""
     planned = _sharing(run)
-    return not any(spec.shared_prefix_tokens for spec in workload.classes.values()) and not (planned and planned[1])
+    return not any(spec.shared_prefix_tokens for spec in workload.classes.values()) and not (planned and planned.share)
 
 
-def _sharing(run: Mapping[str, Any]) -> tuple[int, float] | None:
+def _sharing(run: Mapping[str, Any]) -> PlannedSharing | None:
     """Return the plan's prompt sharing by the trial: block size, share of tokens that a cache could hold."""
     found = _section(_section(run, "plan"), "sharing")
     block, tokens, hit = (_number(found.get(key)) for key in ("block_tokens", "tokens", "hit_tokens"))
-    return (int(block), hit / tokens) if block and tokens and hit is not None else None
+    if not block or not tokens or hit is None:
+        return None
+    blocks, kept = (_number(found.get(key)) for key in ("cache_blocks", "cache_hit_tokens"))
+    return PlannedSharing(
+        int(block), hit / tokens, None if blocks is None else int(blocks), None if kept is None else kept / tokens
+    )
 
 
 def _window_s(how: Mapping[str, Any]) -> tuple[float, float] | None:

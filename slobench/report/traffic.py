@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from slobench.metrics.summary import ArrivalFacts, Fidelity, LengthFacts
+from slobench.metrics.summary import ArrivalFacts, Fidelity, LengthFacts, SharingFacts
 from slobench.report import words
 from slobench.report.tables import Cell, Table, Tone
 from slobench.report.view import RunView
@@ -25,7 +25,7 @@ def traffic_table(view: RunView, name: str | None = None) -> Table | None:
     rows = [] if found is None else list(_rows(found))
     if found is None or not rows:
         return None
-    notes = (NOTE, *((SHARING_NOTE,) if found.sharing is not None else ()))
+    notes = (NOTE, *((_sharing_note(found.sharing),) if found.sharing is not None else ()))
     return Table(
         TITLE + ("" if key == view.total else f": {words.clean(key, 60)}"),
         ("", "asked", "planned", "real"),
@@ -59,7 +59,7 @@ def traffic_line(view: RunView) -> str:
     if shares:
         parts.append(f"tokens of the plan's {', '.join(shares)}")
     if found.sharing is not None:
-        shown = f"{_share(found.sharing.planned)} planned, {_share(found.sharing.measured)} measured"
+        shown = f"{_planned(found.sharing)} planned, {_share(found.sharing.measured)} measured"
         parts.append(f"prefix cache {shown}")
     return "; ".join(parts)
 
@@ -78,7 +78,19 @@ def _rows(found: Fidelity) -> Iterator[Row]:
         if lengths is not None:
             yield what, "", words.three(lengths.asked_mean), _counted(lengths), _tone(lengths)
     if found.sharing is not None:
-        yield "prefix cache", "", _share(found.sharing.planned), _share(found.sharing.measured), ""
+        yield "prefix cache", "", _planned(found.sharing), _share(found.sharing.measured), ""
+
+
+def _planned(sharing: SharingFacts) -> str:
+    """`37.4 %`, or `37.4 % (29 % in its size)` where the server's cache is too small for all of it."""
+    endless, limited = _share(sharing.planned), _share(sharing.limited)
+    return endless if limited in (endless, words.ABSENT) else f"{endless} ({limited} in its size)"
+
+
+def _sharing_note(sharing: SharingFacts) -> str:
+    if sharing.cache_blocks is None:
+        return SHARING_NOTE
+    return f"{SHARING_NOTE}; its own holds {sharing.cache_blocks:,} blocks of {sharing.block_tokens} tokens"
 
 
 def _counted(lengths: LengthFacts) -> str:

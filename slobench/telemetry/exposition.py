@@ -12,6 +12,7 @@ from prometheus_client.samples import Sample
 
 from slobench.telemetry.source import Reading
 from slobench.telemetry.vocabulary import (
+    CACHE_INFO,
     HISTOGRAMS,
     KEPT_LABELS,
     KINDS,
@@ -21,6 +22,7 @@ from slobench.telemetry.vocabulary import (
     WHOLE,
     Histogram,
 )
+from slobench.workload.sharing import Cache
 
 Replica = tuple[tuple[str, str], ...]
 """The labels that tell one replica behind an address from another, in order."""
@@ -28,10 +30,11 @@ Replica = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Exposed:
-    """What one scrape told. kind: "vLLM", "SGLang", "TGI", or "" where no name is known."""
+    """What one scrape told. kind: "vLLM", "SGLang", "TGI", or "" where no name is known. caches: of its replicas."""
 
     kind: str
     readings: tuple[Reading, ...]
+    caches: tuple[Cache, ...] = ()
 
 
 def parse(text: str) -> Exposed:
@@ -44,15 +47,28 @@ def parse(text: str) -> Exposed:
     for line in text.split("\n"):
         name = line.partition("{")[0].partition(" ")[0]
         kind = kind or next((each for start, each in KINDS.items() if name.startswith(start)), "")
-        if name in WANTED:
+        if name in WANTED or name in CACHE_INFO:
             samples.setdefault(name, []).extend(_samples(line))
     readings = (*_terms(samples), *_histograms(samples)) if kind else ()
-    return Exposed(kind, tuple(each for each in readings if math.isfinite(each.value)))
+    return Exposed(kind, tuple(each for each in readings if math.isfinite(each.value)), tuple(_caches(samples)))
 
 
 def _samples(line: str) -> Iterator[Sample]:
     for family in text_string_to_metric_families(line):
         yield from family.samples
+
+
+def _caches(samples: Mapping[str, list[Sample]]) -> Iterator[Cache]:
+    for name, (block, blocks) in CACHE_INFO.items():
+        for own in _by_replica(samples.get(name, ())).values():
+            size, many = (_count(own[0].labels.get(label, "")) for label in (block, blocks))
+            if size is not None:
+                yield Cache(size, many)
+
+
+def _count(text: str) -> int | None:
+    """A number from 1 up; None for what is no such number ("None" before the cache is made)."""
+    return int(text) if text.isdecimal() and int(text) else None
 
 
 def _terms(samples: Mapping[str, list[Sample]]) -> Iterator[Reading]:

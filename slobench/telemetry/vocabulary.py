@@ -92,6 +92,13 @@ HISTOGRAMS = (
 )
 
 
+CACHE_INFO = {
+    "vllm:cache_config_info": ("block_size", "num_gpu_blocks"),
+    "sglang:cache_config_info": ("page_size", "num_pages"),
+}
+"""Gauges whose labels tell the size of a replica's prefix cache: of a block in tokens, and how many blocks."""
+
+
 def _wanted() -> Iterator[str]:
     for term in TERMS:
         for names in term.seen_as:

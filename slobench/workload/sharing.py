@@ -2,7 +2,7 @@
 
 A prompt is looked up from its start: what is found is the longest beginning that it has in common with an earlier
 prompt, in whole blocks. An infinite cache keeps everything; one of limited capacity gives up the longest unused block
-first, the end of a prompt before its start. Neither knows of replies, nor that requests overlap in time.
+first, the end of a prompt before its start. Neither knows that requests overlap in time.
 """
 
 from __future__ import annotations
@@ -34,6 +34,14 @@ class Partial(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Cache:
+    """A server's prefix cache: tokens of a block, and how many blocks; None: not known."""
+
+    block_tokens: int
+    blocks: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Sharing:
     """How much of some prompts a cache finds."""
 
@@ -61,9 +69,13 @@ def hits(  # each is one fact of the cache
     order: IntArray | None = None,
     capacity_blocks: int | None = None,
     partial: Partial = Partial.SERVER,
+    output_tokens: IntArray | None = None,
 ) -> Sharing:
-    """How much of the prompts is found. order: positions of the rows in time; None: as they stand."""
-    found = hit_tokens(contents, input_tokens, block_tokens, order, capacity_blocks, partial)
+    """How much of the prompts is found. order: positions of the rows in time; None: as they stand.
+
+    output_tokens: of replies, which fill blocks of a limited cache too, all but the last token of each.
+    """
+    found = hit_tokens(contents, input_tokens, block_tokens, order, capacity_blocks, partial, output_tokens)
     return sharing_of(found, input_tokens, block_tokens, partial)
 
 
@@ -87,12 +99,14 @@ def hit_tokens(  # as `hits`
     order: IntArray | None = None,
     capacity_blocks: int | None = None,
     partial: Partial = Partial.SERVER,
+    output_tokens: IntArray | None = None,
 ) -> IntArray:
     """Tokens of each row that are found, in whole blocks (under Partial.RECORDED the last one may be shorter)."""
     if order is not None:
         found = np.empty(len(input_tokens), np.int64)
+        replies = None if output_tokens is None else output_tokens[order]
         found[order] = hit_tokens(
-            contents.take(order), input_tokens[order], block_tokens, None, capacity_blocks, partial
+            contents.take(order), input_tokens[order], block_tokens, None, capacity_blocks, partial, replies
         )
         return found
     most = input_tokens - 1 if partial is Partial.SERVER else input_tokens
@@ -101,7 +115,8 @@ def hit_tokens(  # as `hits`
     if capacity_blocks is None:
         common = common_tokens(contents, input_tokens)
     else:
-        each = _found_in_lru(contents, input_tokens, block_tokens, capacity_blocks)
+        kept = input_tokens if output_tokens is None else input_tokens + np.maximum(output_tokens - 1, 0)
+        each = _found_in_lru(contents, input_tokens, kept // block_tokens, block_tokens, capacity_blocks)
         common = np.fromiter(each, np.int64, len(input_tokens))
     if partial is Partial.SERVER:
         return np.minimum(common, most) // block_tokens * block_tokens
@@ -175,11 +190,13 @@ def _nodes(contents: Contents) -> IntArray:
     return nodes
 
 
-def _found_in_lru(contents: Contents, input_tokens: IntArray, block_tokens: int, capacity: int) -> Iterator[int]:
-    """Tokens of each row that a cache of `capacity` blocks finds."""
+def _found_in_lru(
+    contents: Contents, input_tokens: IntArray, filled: IntArray, block_tokens: int, capacity: int
+) -> Iterator[int]:
+    """Tokens of each row that a cache of `capacity` blocks finds; filled: blocks that it and its reply take there."""
     held: OrderedDict[int, int] = OrderedDict()  # name -> blocks, the longest unused first
     used = 0
-    for row, (ids, rest) in enumerate(_rows_in_blocks(contents, input_tokens, block_tokens)):
+    for row, (ids, rest) in enumerate(_rows_in_blocks(contents, input_tokens, filled, block_tokens)):
         found = 0
         for block in ids:
             if block not in held:
@@ -201,9 +218,10 @@ def _found_in_lru(contents: Contents, input_tokens: IntArray, block_tokens: int,
                 used = capacity
 
 
-def _rows_in_blocks(contents: Contents, input_tokens: IntArray, block_tokens: int) -> Iterator[tuple[list[int], int]]:
+def _rows_in_blocks(
+    contents: Contents, input_tokens: IntArray, filled: IntArray, block_tokens: int
+) -> Iterator[tuple[list[int], int]]:
     """Names (from 0 up) of the blocks of each row that may be found, and the number of its others."""
-    filled = input_tokens // block_tokens
     edges = np.cumsum(filled) // _BLOCKS_AT_ONCE
     for part in np.split(np.arange(len(filled)), np.flatnonzero(np.diff(edges)) + 1):
         piece = contents.take(slice(part[0], part[-1] + 1)) if len(part) else contents

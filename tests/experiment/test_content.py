@@ -25,8 +25,8 @@ from slobench.config.target import SimTarget
 from slobench.config.workload import Workload
 from slobench.experiment.virtual_stream import VirtualEngine
 from slobench.plan import Plan, build_plan
-from slobench.plan_sharing import found_tokens, planned_sharing, prompt_contents
-from slobench.workload.sharing import hits
+from slobench.plan_sharing import found_tokens, planned_sharing, prompt_contents, told_sharing
+from slobench.workload.sharing import Cache, hits
 from tests.conformance.dialect import DONE, Dialect
 from tests.experiment.running import Run, running
 from tests.targets.fake_server import VLLM, serving
@@ -235,3 +235,47 @@ def test_virtual_time_forgets_as_a_cache_of_its_size(tmp_path: Path) -> None:
     endless, bounded = (hits(contents, tokens, 16, capacity_blocks=blocks).hit_tokens for blocks in (None, 150))
     assert bounded < 0.6 * endless
     assert engine.core.prefix_hits == pytest.approx(bounded, rel=0.05)
+
+
+def test_the_plan_is_told_for_the_cache_that_the_server_tells_of(tmp_path: Path) -> None:
+    """run.json has the hits of its block size, endless and in its number of blocks; its report both."""
+    recording(tmp_path / "trace.jsonl")
+    told = b'vllm:num_requests_running 0\nvllm:cache_config_info{block_size="64",num_gpu_blocks="40"} 1.0\n'
+    with serving({**ANSWERS, "/metrics": (200, told)}) as (url, _):
+        run = ran(tmp_path, url, {"a": {"recorded": {"file": "trace.jsonl", "scale_tokens": 0.25}}})
+    plan = Plan.from_arrow(pq.read_table(run.folder / "plan.parquet"))
+    assert plan.contents is not None
+    endless, limited = (
+        hits(plan.contents, plan.input_tokens, 64, capacity_blocks=blocks, output_tokens=plan.output_tokens)
+        for blocks in (None, 40)
+    )
+    sharing = run.run_json()["plan"]["sharing"]
+    assert (sharing["block_tokens"], sharing["hit_tokens"]) == (64, endless.hit_tokens)
+    assert (sharing["cache_blocks"], sharing["cache_hit_tokens"]) == (40, limited.hit_tokens)
+    assert limited.hit_tokens < endless.hit_tokens
+    assert f"({limited.token_hit_rate * 100:.3g} % in its size)" in (run.folder / "report.md").read_text()
+
+
+def test_what_a_cache_forgets_is_told_only_where_it_is_known() -> None:
+    """Enough room is an endless cache; sessions that wait have no order in time; without a size nothing is said."""
+    spec = {"arrivals": {"process": "poisson", "rate": 9}, "input_tokens": constant(200), "output_tokens": constant(9),
+            "prefix": {"pool": 9, "zipf": 1, "tokens": constant(160)}}  # fmt: skip
+    session = {**spec, "session": {"turns": constant(3)}}
+
+    def told(spec: dict[str, Any], blocks: int | None) -> tuple[int, int | None]:
+        workload = Workload.model_validate({"name": "w", "classes": {"a": spec}, "requests": 90})
+        found = told_sharing(build_plan(workload, 1), workload, Cache(16, blocks))
+        assert found is not None
+        return found["hit_tokens"], found["cache_hit_tokens"]
+
+    endless, kept = told(spec, 10**6)
+    assert kept == endless
+    small = told(spec, 30)[1]
+    assert small is not None
+    assert 0 < small < endless
+    assert told(spec, None)[1] is None
+    assert told(session, 30)[1] is None
+    assert told(session, 10**6)[1] == told(session, None)[0]
+    unique = {key: value for key, value in spec.items() if key != "prefix"}
+    workload = Workload.model_validate({"name": "w", "classes": {"a": unique}, "requests": 9})
+    assert told_sharing(build_plan(workload, 1), workload, Cache(16, 9)) is None

@@ -11,7 +11,7 @@ import pytest
 
 from slobench.config.arrivals import Constant, OnOff, Poisson, Varying
 from slobench.config.rates import Ramp
-from slobench.metrics.ask import Ask
+from slobench.metrics.ask import Ask, PlannedSharing
 from slobench.stats.arrivals import counts, dispersion
 
 Clean = Callable[..., Any]
@@ -142,7 +142,7 @@ def test_v20_holds_the_servers_cache_against_the_plan(
     clean: Clean, planned: float, measured: float, level: str | None
 ) -> None:
     """Hits within five points of what the plan repeats are the plan's; fewer or more are told."""
-    run = clean(sharing=(16, planned), unique_prompts=False)
+    run = clean(sharing=PlannedSharing(16, planned), unique_prompts=False)
     run.sample("prefix_query_tokens", [1000.0, 121_000.0], source="server", step=60.0)
     run.sample("prefix_hit_tokens", [10.0, 10.0 + 120_000 * measured], source="server", step=60.0)
     evaluation = run.evaluate()
@@ -151,9 +151,25 @@ def test_v20_holds_the_servers_cache_against_the_plan(
     assert (facts.planned, facts.measured, facts.block_tokens) == (planned, pytest.approx(measured), 16)
 
 
+@pytest.mark.parametrize(("measured", "level"), [(0.26, None), (0.38, "warning"), (0.1, "warning")])
+def test_v20_takes_the_plans_hits_in_a_cache_of_the_servers_size(
+    clean: Clean, measured: float, level: str | None
+) -> None:
+    """Where its size is known, what an endless cache would find is no longer expected of the server's."""
+    run = clean(sharing=PlannedSharing(32, 0.4, 500, 0.25), unique_prompts=False)
+    run.sample("prefix_query_tokens", [1000.0, 121_000.0], source="server", step=60.0)
+    run.sample("prefix_hit_tokens", [10.0, 10.0 + 120_000 * measured], source="server", step=60.0)
+    evaluation = run.evaluate()
+    found = [f for f in evaluation.findings if f.code == "V20"]
+    assert [f.level for f in found] == [level] * (level is not None)
+    assert all("25 % in 500 blocks of 32 tokens" in f.seen for f in found)
+    facts = evaluation.fidelity["all"].sharing
+    assert (facts.planned, facts.limited, facts.expected, facts.cache_blocks) == (0.4, 0.25, 0.25, 500)
+
+
 def test_v20_leaves_unique_prompts_to_v17(clean: Clean) -> None:
     """Where nothing was to be shared, hits are V17's, and are told once."""
-    run = clean(sharing=(16, 0.0))
+    run = clean(sharing=PlannedSharing(16, 0.0))
     run.sample("prefix_query_tokens", [0.0, 120_000.0], source="server", step=60.0)
     run.sample("prefix_hit_tokens", [0.0, 60_000.0], source="server", step=60.0)
     codes = [f.code for f in run.evaluate().findings]

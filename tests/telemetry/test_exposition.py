@@ -15,6 +15,7 @@ from slobench.engine.model import EngineCore
 from slobench.records.schema import SERVER_METRICS
 from slobench.telemetry.exposition import parse
 from slobench.telemetry.vocabulary import HISTOGRAMS, TERMS
+from slobench.workload.sharing import Cache
 
 SGLANG = """
 # HELP sglang:num_requests_total Number of requests processed.
@@ -103,6 +104,35 @@ def test_older_vllm_is_read_too() -> None:
         'vllm:gpu_prefix_cache_queries_total{engine="0"} 7\n'
     )
     assert found == {("kv_usage", 'engine="0"'): 0.5, ("prefix_query_tokens", 'engine="0"'): 7}
+
+
+@pytest.mark.parametrize(
+    ("text", "caches"),
+    [
+        ('vllm:cache_config_info{block_size="32",engine="0",num_gpu_blocks="500"} 1.0', (Cache(32, 500),)),
+        ('vllm:cache_config_info{block_size="16",num_cpu_blocks="None",num_gpu_blocks="None"} 1.0', (Cache(16),)),
+        (
+            (
+                'vllm:cache_config_info{engine="0",block_size="16",num_gpu_blocks="7"} 1.0\n'
+                'vllm:cache_config_info{engine="1",block_size="16",num_gpu_blocks="8"} 1.0'
+            ),
+            (Cache(16, 7), Cache(16, 8)),
+        ),
+        (
+            (
+                'sglang:cache_config_info{page_size="1",num_pages="900",tp_rank="0"} 1.0\n'
+                'sglang:cache_config_info{page_size="1",num_pages="900",tp_rank="1"} 1.0'
+            ),
+            (Cache(1, 900),),
+        ),
+        ('vllm:cache_config_info{block_size="None",num_gpu_blocks="7"} 1.0', ()),
+        ("vllm:num_requests_running 1.0", ()),
+    ],
+    ids=["vLLM", "before it is made", "two engines", "SGLang's ranks", "no block size", "untold"],
+)
+def test_the_size_of_prefix_caches_is_read(text: str, caches: tuple[Cache, ...]) -> None:
+    """Block size and number of blocks of each replica, as far as they are told."""
+    assert parse(f"{text}\n").caches == caches
 
 
 def test_our_engine_tells_everything_but_the_time_of_the_scrape() -> None:

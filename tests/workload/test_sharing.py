@@ -49,8 +49,8 @@ class Cache:
         self._block, self._capacity, self._counts_rest = block, capacity, counts_rest
         self._held = []
 
-    def ask(self, tokens, *, whole):
-        """Tokens found of a prompt, which is kept then; `whole`: it has nothing of its own."""
+    def ask(self, tokens, *, whole, reply=0):
+        """Tokens found of a prompt, which is kept then; `whole`: it has nothing of its own; and so is its reply."""
         size = self._block
         ends = list(range(size, len(tokens) + 1, size))
         if self._counts_rest and len(tokens) % size:
@@ -60,6 +60,8 @@ class Cache:
         found = 0
         while found < most and names[found] in self._held:
             found += 1
+        filled = (len(tokens) + max(reply - 1, 0)) // size - len(tokens) // size
+        names += [object() for _ in range(filled)]
         self._held = [name for name in self._held if name not in names] + names[::-1]
         del self._held[: max(0, len(self._held) - self._capacity)]
         return min(found * size, len(tokens))
@@ -92,6 +94,23 @@ def test_hits_are_those_of_a_cache_of_the_prompts(rows, block, capacity, partial
     assert (total.tokens, total.hit_tokens) == (lengths.sum(), sum(expected))
     assert total.hit_blocks == sum(-(-found // block) for found in expected)
     assert total.blocks == sum(-(-n // block) if recorded else n // block for n in lengths.tolist())
+
+
+@few
+@given(rows=ROWS, block=SIZES, capacity=st.one_of(st.none(), st.integers(1, 40)), data=st.data())
+def test_replies_take_room(rows, block, capacity, data):
+    """Blocks that replies fill, their last tokens left out, are kept as those of prompts are, and are nobody else's."""
+    contents, lengths = columns(rows)
+    replies = np.array(data.draw(st.lists(st.integers(0, 30), min_size=len(rows), max_size=len(rows))))
+    cache = Cache(block, 10**9 if capacity is None else capacity, counts_rest=False)
+    asked = zip(prompts(contents, lengths), replies.tolist(), strict=True)
+    expected = [cache.ask(prompt, whole=False, reply=reply) for prompt, reply in asked]
+    found = hit_tokens(contents, lengths, block, None, capacity, output_tokens=replies)
+    assert found.tolist() == expected
+    turned = np.arange(len(rows))[::-1]
+    there = columns([rows[i] for i in turned])
+    back = hit_tokens(contents, lengths, block, turned, capacity, output_tokens=replies)
+    assert back[turned].tolist() == hit_tokens(*there, block, None, capacity, output_tokens=replies[turned]).tolist()
 
 
 @few
