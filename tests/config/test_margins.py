@@ -27,7 +27,8 @@ from slobench.errors import ConfigError
         ("10ms", 0.0, 0.01),
         ("5% or 10ms", 0.05, 0.01),
         ("2ms|0.5%", 0.005, 0.002),
-        (" 5 % ", 0.05, 0.0), ("250%", 2.5, 0.0),
+        (" 5 % ", 0.05, 0.0),
+        ("250%", 2.5, 0.0),
     ],
 )
 def test_margins_are_read(text: str, relative: float, absolute_s: float) -> None:
