@@ -119,10 +119,23 @@ def best_loads(points: Sequence[Point]) -> list[Point]:
     return sorted(chosen, key=lambda point: (point.workload, not point.holds, -(point.value or 0.0), point.config))
 
 
-def front(points: Sequence[Point], x: str, *, less_x: bool) -> list[Point]:
-    """Return the points that no other beats in both: more throughput, and more (or with less_x less) of `x`."""
-    placed = [(point, point.throughput, per_user_or(point, x)) for point in points]
-    known = [(point, y, -v if less_x else v) for point, y, v in placed if y is not None and v is not None]
+FRONTS = {"per_user": False, "ttft_p90_s": True}
+"""What throughput is set against, and whether less of it is better."""
+
+
+def fronts(points: Sequence[Point]) -> dict[str, list[Point]]:
+    """Return the front of each of FRONTS, of each workload by itself."""
+    workloads = list(dict.fromkeys(point.workload for point in points))
+    return {
+        axis: [p for name in workloads for p in front([each for each in points if each.workload == name], axis)]
+        for axis in FRONTS
+    }
+
+
+def front(points: Sequence[Point], axis: str) -> list[Point]:
+    """Return the points that no other beats in both: throughput, and their place on an axis of FRONTS."""
+    placed = [(point, point.throughput, place_on(point, axis)) for point in points]
+    known = [(point, y, -v if FRONTS[axis] else v) for point, y, v in placed if y is not None and v is not None]
     return [
         point
         for point, y, v in known
@@ -130,6 +143,6 @@ def front(points: Sequence[Point], x: str, *, less_x: bool) -> list[Point]:
     ]  # fmt: skip
 
 
-def per_user_or(point: Point, name: str) -> float | None:
+def place_on(point: Point, name: str) -> float | None:
     """Return a point's place on an axis: `per_user`, or the mean of a number."""
     return point.per_user if name == "per_user" else point.mean(name)

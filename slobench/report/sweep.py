@@ -8,7 +8,7 @@ from slobench.experiment.sweep import SweepEnded, load_text
 from slobench.experiment.sweep_cells import settings_text
 from slobench.experiment.sweep_effects import Effect
 from slobench.experiment.sweep_result import RUN_NOISE, Best, Result, Rival
-from slobench.experiment.sweep_values import By, Point, cost_of, front
+from slobench.experiment.sweep_values import By, Point, cost_of, fronts
 from slobench.names import Exit, first_exit
 from slobench.report import words
 from slobench.report.page import Page
@@ -18,7 +18,7 @@ from slobench.report.tables import Cell, Table, Tone
 BY: dict[By, str] = {
     "goodput": "goodput",
     "capacity": "capacity",
-    "cost": "$ for 1M good tokens",
+    "cost": "$/1M good tokens",
 }
 MEANINGS = {
     "goodput": "good requests a second, geometric mean over repeats; a config stands at the best of its loads",
@@ -42,7 +42,7 @@ def page_of(ended: SweepEnded, result: Result, *, short: bool = False) -> Page:
     ]
     return Page(
         heading=f"{ended.cells.experiment.name}: {len(ended.cells.configs)} configs",
-        headline=f"{word}: {meaning}",
+        headline=f"{ended.cells.experiment.name}: {word}",
         word=word,
         meaning=meaning,
         tone=tone,
@@ -100,7 +100,7 @@ def said(best: Best, result: Result) -> str:
 def _needed(open_: Sequence[Rival]) -> str:
     known = [rival.needed for rival in open_ if rival.needed is not None]
     if len(known) < len(open_):
-        return "they differ by less than 1,000 repeats would show" if not known else (
+        return "so alike that 1,000 repeats would not tell" if not known else (
             f"{max(known)} repeats would tell some, not all"
         )  # fmt: skip
     return f"about {max(known)} repeats would tell"
@@ -167,18 +167,20 @@ def _ahead(point: Point, result: Result) -> Cell:
             return Cell("best" if best.told else "first", "good" if best.told else "warn")
         for rival in best.rivals:
             if rival.point is point:
-                text = f"{rival.ahead:.3g}× [{rival.low:.3g}]"
+                text = f"{rival.ahead:.3f}× [{rival.low:.3f}]"
                 return Cell(text, "" if rival.told_apart else "warn")
     return Cell("", "dim")
 
 
 def _slo(point: Point) -> Cell:
-    met = [row.numbers.slo_met for row in point.rows]
-    if any(row.numbers.overloaded for row in point.rows):
-        return Cell("overloaded", "bad")
-    if any(each is False for each in met):
-        return Cell("missed", "bad")
-    return Cell("met", "good") if all(met) and met else Cell(words.ABSENT, "dim")
+    n = len(point.rows)
+    for word, count in (
+        ("overloaded", sum(bool(row.numbers.overloaded) for row in point.rows)),
+        ("missed", sum(row.numbers.slo_met is False for row in point.rows)),
+    ):
+        if count:
+            return Cell(word if count == n else f"{word} {count} of {n}", "bad")
+    return Cell("met", "good") if all(row.numbers.slo_met for row in point.rows) else Cell(words.ABSENT, "dim")
 
 
 def _load(point: Point) -> str:
@@ -209,11 +211,8 @@ def _loads(result: Result) -> Table | None:
 
 
 def _front(result: Result) -> Table | None:
-    fronts = {
-        "per user": front(result.points, "per_user", less_x=False),
-        "TTFT p90": front(result.points, "ttft_p90_s", less_x=True),
-    }
-    on = {name: {id(point) for point in found} for name, found in fronts.items()}
+    names = {"per_user": "per user", "ttft_p90_s": "TTFT p90"}
+    on = {names[axis]: {id(point) for point in found} for axis, found in fronts(result.points).items()}
     points = [point for point in result.points if any(id(point) in each for each in on.values())]
     if not points:
         return None
@@ -240,8 +239,8 @@ def _effects(result: Result) -> Table | None:
     for each in result.effects:
         cells = [Cell(words.clean(each.workload, 30))] if several else []
         cells += [Cell(words.clean(each.setting.rpartition(".")[2], 40), "strong")]
-        cells += [Cell(words.clean(f"{each.before} → {each.after}", 40)), Cell(f"{each.ratio:.3g}×")]
-        interval = words.ABSENT if each.low is None or each.high is None else f"[{each.low:.3g}, {each.high:.3g}]"
+        cells += [Cell(words.clean(f"{each.before} → {each.after}", 40)), Cell(f"{each.ratio:.3f}×")]
+        interval = words.ABSENT if each.low is None or each.high is None else f"[{each.low:.3f}, {each.high:.3f}]"
         cells += [Cell(interval), Cell(_p(each)), Cell(str(each.pairs) if each.pairs else "fit")]
         rows.append(tuple(cells))
     heads = (*(("workload",) if several else ()), "setting", "change", "effect", "95 %", "p", "pairs")
@@ -299,9 +298,9 @@ def _facts(ended: SweepEnded, result: Result) -> Iterator[tuple[str, str]]:
 def _notes(ended: SweepEnded, result: Result) -> Iterator[str]:
     states = [row.state for row in ended.rows]
     if "failed" in states:
-        yield f"{states.count('failed')} cells failed: `slobench sweep … --out {ended.folder} --resume` runs them again"
+        yield f"failed cells: {states.count('failed')}; `slobench sweep … --out {ended.folder} --resume` runs them again"
     if "invalid" in states:
-        yield f"{states.count('invalid')} runs are INVALID and do not count; --resume runs them again"
+        yield f"INVALID runs, which do not count: {states.count('invalid')}; --resume runs them again"
     if any(best.assumed and best.rivals for best in result.best):
         yield (
             f"one run of each config: {RUN_NOISE:.0%} is assumed for what two runs of one server differ by; "
@@ -309,12 +308,25 @@ def _notes(ended: SweepEnded, result: Result) -> Iterator[str]:
         )
     if any(not best.point.holds for best in result.best):
         yield "no config keeps the SLO at any load that was offered; lower rates would tell more"
-    for best in result.best:
-        if best.limited and best.point.load_kind == "rate":
-            yield (
-                f"{best.workload}: {best.point.config} keeps the SLO at the highest rate that was offered; "
-                "higher rates, or `capacity: {}`, would tell more"
-            )
+    yield from (note for best in result.best for note in _at_the_grids_end(best))
+
+
+def _at_the_grids_end(best: Best) -> Iterator[str]:
+    """Say where the rates that were offered, and not the servers, decide the order."""
+    point = best.point
+    if point.load_kind != "rate" or not point.holds:
+        return
+    if best.limited:
+        yield (
+            f"{best.workload}: {point.config} keeps the SLO at the highest rate that was offered; "
+            "higher rates, or `capacity: {}`, would tell more"
+        )
+    alike = [each.point.config for each in best.rivals if not each.told_apart and each.point.load == point.load]
+    if alike and not best.limited:
+        yield (
+            f"{best.workload}: {', '.join([point.config, *alike[:_MOST]])} all serve {load_text(point.rows[0])} and "
+            "not the next higher rate; rates between, or `capacity: {}`, would tell more"
+        )
 
 
 def statement(ended: SweepEnded, result: Result) -> str:

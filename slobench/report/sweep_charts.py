@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from slobench.experiment.sweep_result import Result
-from slobench.experiment.sweep_values import Point, front, per_user_or
+from slobench.experiment.sweep_values import Point, front, place_on
 from slobench.report.drawing import HALF, Figure, amount, time_tick
 from slobench.report.svg import Axis, Plot, linear_axis, log_axis
 
@@ -20,17 +20,17 @@ def figures(result: Result) -> Iterator[Figure]:
     for workload in workloads:
         points = [point for point in result.points if point.workload == workload]
         name = f"{workload}: " if len(workloads) > 1 else ""
-        for axis, less, title in (
-            ("per_user", False, "throughput and speed per user"),
-            ("ttft_p90_s", True, "throughput and TTFT p90"),
+        for axis, title in (
+            ("per_user", "throughput and speed per user"),
+            ("ttft_p90_s", "throughput and TTFT p90"),
         ):
-            figure = _pareto(points, axis, less_x=less, title=f"{name}{title}")
+            figure = _pareto(points, axis, title=f"{name}{title}")
             if figure is not None:
                 yield figure
 
 
-def _pareto(points: Sequence[Point], axis: str, *, less_x: bool, title: str) -> Figure | None:
-    placed = [(point, per_user_or(point, axis), point.throughput) for point in points]
+def _pareto(points: Sequence[Point], axis: str, *, title: str) -> Figure | None:
+    placed = [(point, place_on(point, axis), point.throughput) for point in points]
     known = [(point, x, y) for point, x, y in placed if x is not None and y is not None]
     if len(known) < 2:
         return None
@@ -44,8 +44,8 @@ def _pareto(points: Sequence[Point], axis: str, *, less_x: bool, title: str) -> 
     for chosen, tone in ((held, "c0 big"), (~held, "failed big")):
         if chosen.any():
             plot.dots(xs[chosen], ys[chosen], tone)
-    on = front([point for point, _, _ in known], axis, less_x=less_x)
-    line = sorted((float(per_user_or(p, axis) or 0), float(p.throughput or 0), p.config) for p in on)
+    on = front([point for point, _, _ in known], axis)
+    line = sorted((float(place_on(p, axis) or 0), float(p.throughput or 0), p.config) for p in on)
     plot.line(np.array([x for x, _, _ in line]), np.array([y for _, y, _ in line]), "c2")
     for x, y, label in line[:_MOST_LABELS]:
         plot.label(x, y, label, end=x > (x_axis.low + x_axis.high) / 2)

@@ -7,7 +7,7 @@ from typing import Any
 
 from slobench.experiment.sweep import SweepEnded
 from slobench.experiment.sweep_result import Best, Result, Rival
-from slobench.experiment.sweep_values import Point, cost_of, front
+from slobench.experiment.sweep_values import Point, cost_of, fronts
 from slobench.report.compare import finite
 from slobench.report.sweep import exit_of, statement, verdict
 
@@ -18,10 +18,6 @@ _NUMBERS = ("goodput_rps", "good_tokens_per_s", "attainment", "ttft_p90_s", "tpo
 def to_json(ended: SweepEnded, result: Result) -> dict[str, Any]:
     """Return the result: seconds, rates per second, shares in [0, 1]; null where a number is not known."""
     word, meaning, _ = verdict(ended, result)
-    fronts = {
-        "per_user": front(result.points, "per_user", less_x=False),
-        "ttft_p90_s": front(result.points, "ttft_p90_s", less_x=True),
-    }
     states = [row.state for row in ended.rows]
     return {
         "schema": 1,
@@ -39,7 +35,7 @@ def to_json(ended: SweepEnded, result: Result) -> dict[str, Any]:
         "ranked": [_point(each, result) for each in result.ranked],
         "points": [_point(each, result) for each in result.points],
         "fronts": {name: [{"config": p.config, "workload": p.workload, "load": p.load} for p in found]
-                   for name, found in fronts.items()},
+                   for name, found in fronts(result.points).items()},
         "effects": [
             {
                 "workload": each.workload, "setting": each.setting, "before": each.before, "after": each.after,
