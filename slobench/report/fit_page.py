@@ -25,7 +25,7 @@ MEANINGS = {
     "behind": "how far below the best, with the standard error of that difference over the blocks",
     "distance": "largest difference of two distribution functions (Kolmogorov and Smirnov): of gaps, rescaled by the "
     "model's intensity, against the exponential; of lengths, against what was recorded",
-    "chosen": "the fewest parameters among those at most one standard error behind the best",
+    "chosen": "the fewest parameters among those at most two standard errors behind the best",
     "drawn": "middle 95 % of 40 draws of the fitted class, each as long as the trace",
 }
 
@@ -179,9 +179,7 @@ def _models(fit: TraceFit, of: str) -> Table:
                 Cell("chosen" if chosen else "", "good" if chosen else ""),
             )
         )
-    return Table(
-        f"Models of arrivals{of}", ("", "parameters", "held-out", "behind", "distance", ""), tuple(rows), notes=()
-    )
+    return Table(f"Models of arrivals{of}", ("", "params", "held-out", "behind", "distance", ""), tuple(rows), notes=())
 
 
 def _parameter(each: Parameter, fit: TraceFit) -> tuple[Cell, ...]:

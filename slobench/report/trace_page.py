@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from slobench.report import words
+from slobench.report import trace_charts, words
 from slobench.report.page import Page
 from slobench.report.tables import Cell, Table
 from slobench.units import format_s
@@ -33,6 +33,9 @@ def page_of(facts: TraceFacts, name: str) -> Page:
         tables=tuple(_tables(facts)),
         statement=statement(facts, name),
         notes=(*facts.artefacts, *facts.notes),
+        figures=trace_charts.figures(facts),
+        meanings=MEANINGS,
+        facts_title="The trace",
     )
 
 

@@ -17,8 +17,8 @@ _STEP = 5e-3  # of the parameters, on their own scale, for differences
 _FLAT = 0.5  # curvature below it, a deviation above 1.4: next to nothing is known in that direction
 _LEANING = 0.1  # share of a flat direction in a parameter that makes it undetermined
 _LONGEST = 1.0  # Newton step
-_ROUNDS = 4
-_SURE = 1e-9
+_ROUNDS, _SHORTEST = 60, 1e-3
+_SURE = 1e-8
 
 Scores = Callable[[FloatArray], FloatArray]
 """Parameters (p,) on a scale without bounds -> log-likelihood of each block (blocks,)."""
@@ -50,28 +50,37 @@ def slopes(scores: Scores, at: FloatArray) -> Slopes:
 
 
 def climb(scores: Scores, start: FloatArray, low: FloatArray, high: FloatArray) -> tuple[FloatArray, float]:
-    """Return the parameters within [low, high] that make all blocks likeliest, and how likely."""
-    from scipy.optimize import minimize
+    """Return the parameters within [low, high] that make all blocks likeliest, and how likely.
 
-    if not len(start):
-        return start, _total(scores, start)
-    size = max(abs(_total(scores, start)), 1.0)
-    found = minimize(
-        lambda at: -_total(scores, at) / size,
-        np.clip(start, low, high),
-        method="L-BFGS-B",
-        bounds=list(zip(low, high, strict=True)),
-        options={"eps": 1e-5, "ftol": 1e-8, "maxiter": 200},
-    )
-    at, reached = np.asarray(found.x), -float(found.fun) * size
-    for _ in range(_ROUNDS):
+    Newton's steps along the axes of the curvature, its sign taken away so that every step leads up (Nocedal and Wright,
+    Numerical Optimization, 2006, §3.4), halved until they do. A parameter that is pushed against its bound rests there.
+    """
+    at = np.clip(start, low, high)
+    reached = _total(scores, at)
+    for _ in range(_ROUNDS if len(at) else 0):
         now = slopes(scores, at)
-        moved = np.clip(at + _newton(now.first.sum(axis=0), now.second.sum(axis=0)), low, high)
-        likely = _total(scores, moved)
-        if likely <= reached + _SURE * abs(reached):
+        slope, curve = np.nan_to_num(now.first.sum(axis=0)), np.nan_to_num(now.second.sum(axis=0))
+        free = ~(((at <= low) & (slope < 0)) | ((at >= high) & (slope > 0)))
+        step = np.zeros(len(at))
+        step[free] = _ascent(slope[free], curve[np.ix_(free, free)])
+        before, size = reached, 1.0
+        while size > _SHORTEST:
+            moved = np.clip(at + size * step, low, high)
+            likely = _total(scores, moved)
+            if likely > reached:
+                at, reached = moved, likely
+                break
+            size /= 3
+        if reached - before <= _SURE * (1 + abs(reached)):
             break
-        at, reached = moved, likely
     return at, reached
+
+
+def _ascent(slope: FloatArray, curve: FloatArray) -> FloatArray:
+    """Step along each axis of the curvature by slope over size of the curvature, at most `_LONGEST`."""
+    bend, axes = np.linalg.eigh(curve)
+    along = axes.T @ slope / np.maximum(np.abs(bend), 1e-6)
+    return np.asarray(axes @ np.clip(along, -_LONGEST, _LONGEST))
 
 
 def without_each(

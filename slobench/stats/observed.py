@@ -91,10 +91,14 @@ class Observed:
 
 
 def observe(times: FloatArray, blocks: int, most: int | None = None) -> Observed:
-    """Cut the time from the first event to the last into blocks. times: ascending, s; at least 2, no two equal.
+    """Cut the time from the first event to the last into blocks. times: ascending, s; at least 2.
+
+    Raises ValueError where two are equal: models of continuous time give that no probability.
 
     most: where there are more events, only the start of each block is looked at, so that about so many are left.
     """
+    if len(times) < 2 or not (np.diff(times) > 0).all():
+        raise ValueError(f"expected at least 2 ascending times, no two equal, got {len(times)}")
     at = times - times[0]
     edges = np.linspace(0.0, float(at[-1]), blocks + 1)
     if most is None or len(at) <= most:

@@ -91,18 +91,15 @@ class _WithOffs:
         most = (on[0] + len(weights)) * on[1] + len(weights) * off[0] * off[1] + 60 * max(on[1], off[1])
         # A grid that stands still when parameters move: its errors then hardly change with them.
         edges = _CELL * np.arange(math.floor(math.log(1e-7 * mean) / _CELL), math.ceil(math.log(most) / _CELL) + 1)
-        half = _CELL / 2
-        at = ((edges[:-1] + half)[:, None] + half * _NODES).ravel()
-        logs = _log_sum(weights, on, off, np.exp(np.concatenate([edges, at])))
-        inside = logs[len(edges) :] + at
+        density = CubicSpline(edges, _log_sum(weights, on, off, np.exp(edges)))
+        at = (edges[:-1, None] + _CELL / 2 * (1 + _NODES)).ravel()
+        inside = density(at) + at
         peak = float(inside.max())
         cells = np.exp(inside - peak).reshape(-1, len(_NODES)) @ _WEIGHTS
         beyond = np.concatenate([np.cumsum(cells[::-1])[::-1], cells[-1:] * _TINY])
         # What lies below the grid is less than the error of the sum.
         tail = np.log(np.maximum(beyond / beyond[0], _TINY)) + math.log1p(-weights[0])
-        return cls(
-            float(edges[0]), float(edges[-1]), CubicSpline(edges, logs[: len(edges)]), PchipInterpolator(edges, tail)
-        )
+        return cls(float(edges[0]), float(edges[-1]), density, PchipInterpolator(edges, tail))
 
     def log_density(self, x: FloatArray) -> FloatArray:
         """Logarithm of P(silences) times the density; below the grid along its power, beyond it by its last slope."""
@@ -122,4 +119,4 @@ def _log_sum(weights: list[float], on: Gamma, off: Gamma, x: FloatArray) -> Floa
         math.log(weight) + _log_sum_density(x, (on[0] + j, on[1]), (j * off[0], off[1]))
         for j, weight in enumerate(weights[1:], 1)
     ]
-    return np.nan_to_num(np.logaddexp.reduce(parts), nan=_NEVER, neginf=_NEVER, posinf=_NEVER)
+    return np.asarray(np.nan_to_num(np.logaddexp.reduce(parts), nan=_NEVER, neginf=_NEVER, posinf=_NEVER))

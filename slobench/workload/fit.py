@@ -77,9 +77,9 @@ def sample_of(trace: Trace, seed: int) -> Sample:
         arrival = spread_in_bins(part, child(seed, "fit")).numbers("arrival_ns")
     else:
         step = int(np.gcd.reduce(np.diff(arrival))) or 1
-    times = _distinct(arrival, step, seed)
-    if times[-1] <= 0:
+    if arrival[-1] == arrival[0]:
         raise UsageError("all requests of the trace come at once\n  expected  arrivals over some time")
+    times = distinct_times(arrival, step, seed)
     return Sample(times, inputs[rows], outputs[rows], len(trace) - len(rows), step)
 
 
@@ -178,7 +178,7 @@ def _s(seconds: float) -> Any:
     return f"{round(seconds * 1e6)}us" if seconds == 0 or seconds >= 1e-3 else f"{max(round(seconds * 1e9), 1)}ns"
 
 
-def _distinct(arrival: IntArray, step_ns: int, seed: int) -> FloatArray:
+def distinct_times(arrival: IntArray, step_ns: int, seed: int) -> FloatArray:
     """Times in s from 0, ties parted at random within a step (1 ns where times are exact)."""
     ns = arrival.astype(np.float64)
     ties = np.flatnonzero(np.diff(arrival) == 0)

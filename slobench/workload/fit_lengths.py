@@ -19,6 +19,7 @@ from slobench.config.lengths import (
     WeibullLength,
 )
 from slobench.stats import length_models
+from slobench.stats.held_out import NEAR
 from slobench.stats.length_models import LENGTH_MODELS, LengthModel, weights_of
 from slobench.workload.variates import IntArray
 
@@ -50,7 +51,7 @@ class LengthFit:
 def fit_lengths(tokens: IntArray) -> LengthFit:
     """Choose the simplest distribution that foretells left-out requests as well as any, if it is close to the record.
 
-    Ten stretches of requests are left out in turn. As well: within one standard error of the best. Where the choice
+    Ten stretches of requests are left out in turn. As well: within two standard errors of the best. Where the choice
     is further than CLOSE from what was recorded, the record itself is drawn from, by up to 1000 of its quantiles.
     """
     if len(np.unique(tokens)) == 1:
@@ -66,7 +67,7 @@ def fit_lengths(tokens: IntArray) -> LengthFit:
     for (model, values, held), candidate in zip(fitted, candidates, strict=True):
         gaps = best - held
         error = float(gaps.std(ddof=1)) * math.sqrt(len(gaps))
-        if float(gaps.sum()) <= error:
+        if float(gaps.sum()) <= NEAR * error:
             if candidate.distance <= CLOSE:
                 return LengthFit(_spec(model, values, tokens), model.name, candidate.distance, candidates)
             break
@@ -81,23 +82,30 @@ def quantiles(tokens: IntArray, most: int = MOST_VALUES) -> tuple[int, ...]:
 
 
 def pairs(inputs: IntArray, outputs: IntArray, most: int = MOST_VALUES) -> tuple[EmpiricalLength, PairedLength]:
-    """Pairs evenly spaced along a path through all of them, at most so many, so that both lengths keep their spread.
+    """Recorded pairs, at most so many, that stand for all of them: both lengths keep their spread and their means.
 
-    The path goes through √n strips of equal numbers of requests by input, in each up or down by output.
+    The pairs are cut into strips by input, each strip into groups by output, all of nearly the same number of pairs;
+    of each group the pair is kept whose output is nearest to the group's mean.
     """
-    n = len(inputs)
-    order = np.lexsort((outputs, inputs))
-    strips = max(1, math.isqrt(min(n, most)))
-    path = []
-    for at, strip in enumerate(np.array_split(order, strips)):
-        along = strip[np.lexsort((inputs[strip], outputs[strip]))]
-        path.append(along if at % 2 == 0 else along[::-1])
-    kept = min(n, most)
-    picked = np.concatenate(path)[((np.arange(kept) + 0.5) / kept * n).astype(np.int64)]
+    rows = np.lexsort((outputs, inputs))
+    if len(rows) > most:
+        rows = np.concatenate([_standing_for(strip, outputs, most) for strip in _strips(rows, most)])
     return (
-        EmpiricalLength(values=tuple(inputs[picked].tolist())),
-        PairedLength(values=tuple(outputs[picked].tolist())),
+        EmpiricalLength(values=tuple(inputs[rows].tolist())),
+        PairedLength(values=tuple(outputs[rows].tolist())),
     )
+
+
+def _strips(rows: IntArray, most: int) -> list[IntArray]:
+    """Cut rows into √most parts."""
+    return np.array_split(rows, max(1, math.isqrt(most)))
+
+
+def _standing_for(strip: IntArray, outputs: IntArray, most: int) -> IntArray:
+    """Rows of a strip whose outputs are nearest to the means of its groups; as many as are its share of `most`."""
+    ordered = strip[np.argsort(outputs[strip], kind="stable")]
+    groups = np.array_split(ordered, min(max(1, most // max(1, math.isqrt(most))), len(ordered)))
+    return np.array([group[np.argmin(np.abs(outputs[group] - outputs[group].mean()))] for group in groups])
 
 
 def _spec(model: LengthModel, values: Sequence[float], tokens: IntArray) -> Lengths:
