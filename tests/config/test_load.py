@@ -103,7 +103,7 @@ def test_a_name_is_found_in_the_own_folder_before_the_shipped_one(
     own.write_text(FILE)
     assert find("workload", "quickstart") == own != shipped
     assert load_workload("quickstart").value.name == "two"
-    assert set(names("workload")) >= {"quickstart", "chat", "code", "rag"}
+    assert set(names("workload")) >= {"quickstart", "chat", "code-completion", "rag"}
 
 
 def test_a_file_below_the_working_directory_is_shown_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 """The workloads and targets that come with slobench."""
 
-import math
 import re
 from pathlib import Path
 
@@ -20,8 +19,9 @@ SLOS = names("slo")
 
 
 def test_the_files_that_are_promised_are_there() -> None:
-    """Quickstart, chat, code and rag; the simulated engine, its reference, vLLM local and tiny, a remote API."""
-    assert {"quickstart", "chat", "code", "rag"} <= set(WORKLOADS)
+    """A workload for each use; the simulated engine, its reference, vLLM local and tiny, a remote API."""
+    uses = {"chat", "conversation", "code-completion", "rag", "agent", "batch", "reasoning", "mixed-qos"}
+    assert {"quickstart", "burst", "diurnal", "spike", *uses} <= set(WORKLOADS)
     assert {"sim", "sim-reference", "vllm-local", "vllm-cpu-tiny", "openai-remote"} <= set(TARGETS)
 
 
@@ -68,22 +68,24 @@ def test_the_reference_engine_is_the_documented_one() -> None:
     assert (engine.admission, engine.policy) == ("reserve", "fcfs")
 
 
-def test_chat_has_the_means_of_the_trace_it_names() -> None:
-    """5.53 requests/s, 1155 tokens in and 211 out on average (Azure 2023, conversation), to the rounding of its classes."""
-    workload = load_workload("chat").value
-    rates = {name: spec.arrivals.rate for name, spec in workload.classes.items()}  # type: ignore[union-attr]
-    mean_out = sum(rates[name] * spec.output_tokens.mean for name, spec in workload.classes.items())  # type: ignore[union-attr]
-    assert sum(rates.values()) == pytest.approx(5.53)
-    assert mean_out / 5.53 == pytest.approx(211, rel=0.02)
-    assert all(spec.input_tokens.mean == 1155 for spec in workload.classes.values())  # type: ignore[union-attr]
+def test_a_workload_is_found_by_the_name_that_it_had_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`code` is code-completion now, unless the user has a file of that name."""
+    monkeypatch.chdir(tmp_path)
+    assert load_workload("code").value == load_workload("code-completion").value
+    (tmp_path / "workloads").mkdir()
+    (tmp_path / "workloads" / "code.yaml").write_text("name: own\n")
+    assert find("workload", "code") == tmp_path / "workloads" / "code.yaml"
 
 
-def test_code_has_the_mean_and_median_of_the_trace_it_names() -> None:
-    """Input mean 2048 and median 1469, output mean 27.9 and median 13 (Azure 2023, code): median = mean·exp(-sigma²/2)."""
-    spec = load_workload("code").value.classes["completion"]
-    for lengths, mean, median in ((spec.input_tokens, 2048, 1469), (spec.output_tokens, 27.9, 13)):
-        assert lengths.mean == mean  # type: ignore[union-attr]
-        assert mean * math.exp(-(lengths.sigma**2) / 2) == pytest.approx(median, rel=0.01)  # type: ignore[union-attr]
+def test_the_page_about_workloads_has_all_of_them() -> None:
+    """docs/how-to/choose-a-workload.md has a row for each shipped workload, and for nothing else."""
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "choose-a-workload.md").read_text()
+    rows = re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE)
+    assert sorted(set(rows)) == [name for name in WORKLOADS if name != "stall"]
+    for name in set(rows):
+        source = load_workload(name).value.source
+        for figure in re.findall(rf"^\| `{name}` \|.*$", page, re.MULTILINE):
+            assert all(each in source for each in re.findall(r"\b0\.\d\d+\b", figure)), name
 
 
 def test_what_costs_or_needs_hardware_is_said() -> None:

@@ -11,7 +11,7 @@ from slobench.config.show import show, show_all
 from slobench.errors import ConfigError, UsageError
 
 
-@pytest.mark.parametrize("name", ["quickstart", "chat", "code", "rag"])
+@pytest.mark.parametrize("name", ["quickstart", "chat", "code-completion", "rag", "agent", "burst", "diurnal", "batch"])
 def test_a_shown_workload_loads_to_the_same_value(name: str, tmp_path: Path) -> None:
     """What is shown is a workload file of its own: durations as text, nothing lost, origins as comments."""
     loaded = load_workload(name, ["drain.grace=1500ms", "warmup=2s"])
