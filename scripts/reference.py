@@ -26,6 +26,7 @@ from slobench.config import (
     content,
     durations,
     engine,
+    experiment,
     find,
     lengths,
     margins,
@@ -39,6 +40,7 @@ from slobench.config import (
     workload,
 )
 from slobench.config.validity import Step, Thresholds
+from slobench.experiment import sweep_file
 from slobench.records import history, schema
 from slobench.units import format_duration_ns
 
@@ -47,6 +49,7 @@ BLOCK = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 COMMANDS = {
     "run": ("run", "command"),
     "capacity": ("capacity", "command"),
+    "sweep": ("sweep", "command"),
     "compare": ("compare", "command"),
     "gate": ("gate", "command"),
     "report": ("report", "command"),
@@ -121,6 +124,14 @@ TARGET_MODELS = (
     ("`engine` (kind `sim`)", engine.Engine),
     ("`engine.step`", engine.StepTime),
     ("`engine.stalls`", engine.Stall),
+)
+
+EXPERIMENT_MODELS = (
+    ("The file", experiment.Experiment),
+    ("`settings`", experiment.Settings),
+    ("`settings.sample`", experiment.Sample),
+    ("`settings.sample.of.PATH`", experiment.Range),
+    ("`capacity`", experiment.CapacitySearch),
 )
 
 
@@ -259,6 +270,20 @@ def columns(kind: str, table_schema: pa.Schema) -> str:
     return table(("column", "type", "meaning"), rows)
 
 
+def sweep_columns() -> str:
+    """The columns of sweep.parquet."""
+    hints = get_type_hints(sweep_file.Row) | get_type_hints(sweep_file.Numbers)
+    wanted = [name for name in hints if name != "numbers"]
+    known = explained("SWEEP", wanted, words.SWEEP)
+    return table(("column", "type", "meaning"), ((code(n), type_in_table(hints[n]), known[n]) for n in wanted))
+
+
+def type_in_table(hint: Any) -> str:
+    """A column's Arrow type by the type that it is read as."""
+    kinds = {int: "int64", float: "double", bool: "bool"}
+    return next((kinds[each] for each in (hint, *get_args(hint)) if each in kinds), "string")
+
+
 def arrow_type(kind: pa.DataType) -> str:
     """An Arrow type's name; a dictionary of strings is text to a reader."""
     return "string" if pa.types.is_dictionary(kind) else str(kind)
@@ -304,6 +329,8 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "workload-keys": lambda: keys(WORKLOAD_MODELS),
     "slo-presets": slo_presets,
     "target-keys": lambda: keys(TARGET_MODELS),
+    "experiment-keys": lambda: keys(EXPERIMENT_MODELS),
+    "sweep": sweep_columns,
     "run-json": run_json,
     "summary-json": summary_json,
     "requests": lambda: columns("requests", schema.REQUESTS),

@@ -19,7 +19,7 @@ import yaml
 from slobench import names
 from slobench.cli.main import GROUPS
 from slobench.config.flags import RunFlags, workload_from_flags
-from slobench.config.load import load_target, load_workload
+from slobench.config.load import load_experiment, load_target, load_workload
 from slobench.config.margins import load_margins
 from slobench.config.presets import expand, load_preset
 from slobench.config.slo import parse_slo
@@ -208,6 +208,8 @@ def test_yaml_examples_are_valid(page: Path, tmp_path: Path) -> None:
             load_margins(path)
         elif "kind" in found:
             load_target(str(path))
+        elif "targets" in found:
+            load_experiment(str(path))
         elif "classes" in found:
             load_workload(str(path))
         elif "slo" in found:

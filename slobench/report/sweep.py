@@ -298,7 +298,7 @@ def _facts(ended: SweepEnded, result: Result) -> Iterator[tuple[str, str]]:
 def _notes(ended: SweepEnded, result: Result) -> Iterator[str]:
     states = [row.state for row in ended.rows]
     if "failed" in states:
-        yield f"failed cells: {states.count('failed')}; `slobench sweep … --out {ended.folder} --resume` runs them again"
+        yield f"failed cells: {states.count('failed')}; --out {ended.folder} --resume runs them again"
     if "invalid" in states:
         yield f"INVALID runs, which do not count: {states.count('invalid')}; --resume runs them again"
     if any(best.assumed and best.rivals for best in result.best):

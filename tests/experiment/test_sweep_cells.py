@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slobench.config.experiment import Range, Sample, Settings
+from slobench.config.load import load_experiment
 from slobench.errors import ConfigError
 from slobench.experiment.sweep_ask import refuse
+from slobench.experiment.sweep_cells import cells_of
 from slobench.experiment.sweep_settings import combinations, latin_hypercube
 from tests.experiment.sweeps import cells
 
@@ -144,3 +146,9 @@ def test_whole_numbers_stay_whole_and_inside(low: int, width: int, scale: str, s
     sample = Sample.model_validate({"n": 20, "of": {"a": {"low": low, "high": low + width, "scale": scale}}})
     values = [point["a"] for point in latin_hypercube(sample, seed)]
     assert all(isinstance(value, int) and low <= value <= low + width for value in values)
+
+
+def test_the_experiment_that_comes_with_slobench_can_be_run() -> None:
+    found = cells_of(load_experiment("batching"))
+    refuse(found, virtual=True)
+    assert len(found.cells) == 24
