@@ -114,7 +114,8 @@ def cells_of(loaded: Loaded[Experiment]) -> Cells:
             f"{experiment.name}: more than {MAX_CELLS:,} cells\n  expected  fewer values, repeats or loads, or a sample"
         )
     loaded_targets = {name: load_target(name) for name in experiment.targets}
-    configs, servers = [], {}
+    configs: list[Config] = []
+    servers: dict[str, Loaded[AnyTarget]] = {}
     for name, target in loaded_targets.items():
         for values in made:
             config, server = _config(f"c{len(configs) + 1:02d}", name, target, values)
@@ -127,7 +128,8 @@ def cells_of(loaded: Loaded[Experiment]) -> Cells:
         for load in loads_of(experiment)
     }
     allowed = _Allowed(experiment)
-    left_out, points = 0, []
+    left_out = 0
+    points: list[tuple[Config, str, Workload, Load, tuple[str, ...]]] = []
     for config in configs:
         for (workload, load), given in offered.items():
             if not allowed(config, _name(workload), load):

@@ -151,4 +151,4 @@ def test_whole_numbers_stay_whole_and_inside(low: int, width: int, scale: str, s
 def test_the_experiment_that_comes_with_slobench_can_be_run() -> None:
     found = cells_of(load_experiment("batching"))
     refuse(found, virtual=True)
-    assert len(found.cells) == 24
+    assert len(found.cells) == 36
