@@ -9,9 +9,11 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from slobench.config.arrivals import Arrivals, Process, mean_rate, traits
+from slobench.errors import ConfigError
 from slobench.metrics.summary import WindowText
 from slobench.report import stopping, words
 from slobench.report.view import RunView
+from slobench.units import parse_duration_ns
 
 Facts = tuple[tuple[str, str], ...]
 
@@ -123,8 +125,9 @@ def _load(view: RunView) -> str:
     if not isinstance(classes, Mapping):
         return ""
     kinds = [(name, spec.get("arrivals"), spec) for name, spec in classes.items() if isinstance(spec, Mapping)]
+    duration = workload.get("duration")
     arrivals = [
-        (name, _arrivals(how, "sessions/s" if spec.get("session") else "req/s"))
+        (name, _arrivals(how, "sessions/s" if spec.get("session") else "req/s", duration))
         for name, how, spec in kinds
         if isinstance(how, Mapping)
     ]
@@ -132,12 +135,15 @@ def _load(view: RunView) -> str:
     return "open loop, " + ", ".join(("" if alone else f"{name} ") + said for name, said in arrivals)
 
 
-def _arrivals(how: Mapping[str, Any], unit: str) -> str:
-    """`gamma (cv 2) 12 req/s`, from what run.json holds; only the name of a process that this version does not know."""
+def _arrivals(how: Mapping[str, Any], unit: str, duration: object) -> str:
+    """`gamma (cv 2) 12 req/s`, from what run.json holds; only the name of a process that this version does not know.
+
+    Of a load that is meant to change: the rate is its average over the run.
+    """
     try:
         process: Process = TypeAdapter(Arrivals).validate_python(how)
-    except ValidationError:
+        rate = mean_rate(process, parse_duration_ns(duration) if isinstance(duration, str) else None)
+    except (ValidationError, ConfigError):
         return str(how.get("process", ""))
     said = ", ".join(f"{key} {value}" for key, value in traits(process).items())
-    rate = mean_rate(process)
-    return process.process + (f" ({said})" if said else "") + (f" {rate:g} {unit}" if rate else "")
+    return process.process + (f" ({said})" if said else "") + (f" {rate:.4g} {unit}" if rate else "")

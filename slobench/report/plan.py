@@ -112,12 +112,10 @@ def to_json(facts: PlanFacts) -> str:
 
 def render(facts: PlanFacts) -> str:
     """Render for people, 80 columns."""
-    span = "" if facts.span_s is None else f" over {format_s(facts.span_s)}"
-    late = f", {facts.after_duration} of them after the duration" if facts.after_duration else ""
     lines = [
         f"plan of {facts.workload}, seed {facts.seed}",
         f"digest    {facts.digest}",
-        f"requests  {facts.requests}{span}{late}; {facts.sessions} sessions",
+        f"requests  {_requests_text(facts)}",
         f"prompts   {facts.unique_prompts} of {facts.requests} unique ({100 * facts.unique_share:.4g}%)",
     ]
     lines += [f"note      {note}" for note in facts.notes]
@@ -134,6 +132,14 @@ def render(facts: PlanFacts) -> str:
             lines.append(f"  shared  {each.shared_prefix_tokens} tokens, {each.shared_share:.1%} of the input")
         lines += [] if each.content is None else plan_content.lines(each.content)
     return "\n".join(lines)
+
+
+def _requests_text(facts: PlanFacts) -> str:
+    if facts.span_s is None:
+        return f"{facts.requests} for {facts.sessions} users, each in turn"
+    late = f", {facts.after_duration} of them after the duration" if facts.after_duration else ""
+    sessions = f"; {facts.sessions} sessions" if facts.sessions != facts.requests else ""
+    return f"{facts.requests} over {format_s(facts.span_s)}{late}{sessions}"
 
 
 def _class_facts(plan: Plan, workload: Workload, seed: int, code: int, found: IntArray) -> ClassFacts:

@@ -78,5 +78,6 @@ def lines(sessions: SessionPlan | None, patience: PatiencePlan | None) -> list[s
         ]
     if patience is not None:
         times = f"mean {format_s(patience.mean_s)}  p50 {format_s(patience.p50_s)}  p99 {format_s(patience.p99_s)}"
-        found.append(f"  wait    {times}, {patience.share:.1%} of requests, then cancelled")
+        share = "all" if patience.share == 1 else f"{patience.share:.1%} of"
+        found.append(f"  wait    {times}, {share} requests, then cancelled")
     return found

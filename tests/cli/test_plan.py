@@ -74,6 +74,7 @@ def test_a_closed_loop_has_no_rates(plan):
     ]
     facts = json.loads(plan("--json", *(part for each in sets for part in ("--set", each))).output)
     assert facts["sessions"] == 4
+    assert "12 for 4 users" in plan(*(part for each in sets for part in ("--set", each))).output
     assert facts["span_s"] is None
     assert facts["classes"]["steady"]["rate_planned"] is None
 

@@ -19,6 +19,7 @@ from slobench.config.target import SimTarget
 from slobench.config.workload import RequestClass, Workload
 from slobench.plan import Plan, build_plan
 from slobench.plan_sharing import found_tokens
+from slobench.report.plan import describe, render
 from slobench.stats.arrivals import counts, dispersion
 from slobench.workload.clocks import clock_of
 from tests.config.shipped import (
@@ -153,6 +154,15 @@ def test_a_plan_is_bit_stable(name: str) -> None:
     digest = build_plan(workload, 7).digest
     assert build_plan(again, 7).digest == digest
     assert build_plan(workload, 8).digest != digest
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_a_plan_is_told_in_80_columns(name: str) -> None:
+    """What `slobench plan` prints of each fits a terminal, and has its classes and lengths."""
+    workload = load_workload(name).value
+    text = render(describe(build_plan(workload, 0), workload, 0))
+    assert max(map(len, text.splitlines())) <= 80
+    assert all(f"class {each}: " in text for each in workload.classes)
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
