@@ -1,4 +1,4 @@
-"""Recordings replayed in real time: five minutes of Azure at the simulated engine, Mooncake's sharing at a real vLLM."""
+"""Recordings replayed in real time at the simulated engine: five minutes of Azure, and the sharing of Mooncake."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from slobench.metrics.told import measured_hit_rate
 from slobench.plan import Plan
 from slobench.records.store import load, read_plan
 from slobench.workload.sharing import hits
-from tests.e2e.conftest import TARGET, Run, argv, needs_vllm
+from tests.e2e.conftest import Run, argv
 from tests.workload.traces.test_real import real
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
@@ -55,18 +55,15 @@ def test_five_minutes_of_azure(tmp_path: Path, record_property: Callable[[str, o
     assert p99 < LAG_P99_S
 
 
-def test_the_sharing_of_mooncake_is_what_a_real_server_finds(
-    tmp_path: Path, record_property: Callable[[str, object], None]
-) -> None:
-    """Lengths and blocks a 32nd of the recorded ones: the server's hit rate is the one of its block size, within 1 %.
+def test_the_sharing_of_mooncake_is_found(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+    """Lengths and blocks a 32nd of the recorded ones: a prefix cache behind HTTP finds what was reckoned, within 0.2 %.
 
-    Requests that overlap can miss what an endless cache that answers at once would find; the load is low.
+    The simulated engine's cache; tests/e2e/test_mooncake_vllm.py asks a real one.
     """
-    needs_vllm()
     path = real("mooncake/conversation_trace.jsonl")
-    recorded = {"file": str(path), "to": "10m", "keep": 0.25, "speed": 5, "arrivals": "spread"}
+    recorded = {"file": str(path), "to": "10m", "keep": 0.25, "speed": 10, "arrivals": "spread"}
     spec = workload(tmp_path, recorded | {"scale_tokens": 1 / 32, "max_tokens": 2000})
-    done = offered(tmp_path / "run", TARGET, spec, "--set", "args.block-size=16", "--set", "telemetry.interval=500ms")
+    done = offered(tmp_path / "run", "sim", spec)
     assert done.code in (0, 3), done.err
     assert set(done.column("outcome")) == {"ok"}
     plan = Plan.from_arrow(read_plan(done.folder))
@@ -76,4 +73,4 @@ def test_the_sharing_of_mooncake_is_what_a_real_server_finds(
     assert measured is not None
     record_property("hit rate planned, measured", f"{planned.token_hit_rate:.4f}, {measured.share:.4f}")
     assert planned.token_hit_rate > 0.1
-    assert measured.share == pytest.approx(planned.token_hit_rate, abs=0.01)
+    assert measured.share == pytest.approx(planned.token_hit_rate, abs=0.002)
