@@ -23,6 +23,21 @@ def test_blocks_that_nobody_holds_count_as_free_and_stay_findable():
     assert cache.find([1, 2, 3, 4], 4) == (3, 3)
 
 
+def test_what_is_forgotten_is_found_no_more_but_for_what_is_held():
+    """A reset of the prefix cache leaves running requests their blocks, and the room as it was."""
+    cache = KvCache(8, prefix_cache=True)
+    filled(cache, [1, 2])
+    cache.take(2)
+    held = cache.name([3, 4])
+    free = cache.free
+    cache.forget()
+    assert cache.free == free
+    assert cache.find([1, 2], 2) == (0, 0)
+    assert cache.find([3, 4], 2) == (2, 0)
+    cache.release(held, 0)
+    assert cache.free == 8
+
+
 def test_a_prefix_is_found_only_up_to_its_first_missing_block_and_the_limit():
     """A block after a gap is not found, nor one beyond the limit."""
     cache = KvCache(8, prefix_cache=True)

@@ -147,6 +147,8 @@ def test_the_other_pages(port):
     assert ask(port, "/nowhere")[0] == 404
     assert ask(port, "/v1/completions")[0] == 405
     assert ask(port, "/health", {})[0] == 405
+    assert ask(port, "/reset_prefix_cache", {})[0] == 200
+    assert ask(port, "/reset_prefix_cache")[0] == 404
 
 
 def test_refusals_are_json_errors(port):
