@@ -189,7 +189,7 @@ def _parameter(each: Parameter, fit: TraceFit) -> tuple[Cell, ...]:
     model = fit.arrivals.chosen.model
     if isinstance(model, Varying) and each.name.startswith("rate_"):
         at = int(each.name.removeprefix("rate_")) / (model.knots - 1) * float(fit.sample.times[-1])
-        label = f"rate at {format_s(at)}"
+        label = f"rate at {format_s(at) if at else '0 s'}"
     interval = "not determined"
     if each.low is not None and each.high is not None:
         interval = f"[{words.three(each.low)}, {words.three(each.high)}]"

@@ -16,7 +16,7 @@ from slobench.stats.quantiles import FloatArray
 
 NEAR = 2.0
 """Standard errors within which a model foretells as well as the best."""
-FEWEST, MOST = 10, 40  # blocks
+FEWEST, MOST = 20, 40  # blocks
 MOST_EVENTS = 40_000  # looked at; of a longer trace the start of each block
 _EVENTS = 400  # a block, where there are enough
 _KNOTS = (3, 5, 9, 17, 33, 65)
@@ -67,7 +67,7 @@ class Choice:
 def choose(times: FloatArray, *, blocks: int | None = None, told: Callable[[str], None] = lambda _: None) -> Choice:
     """Fit every model to arrival times (s, ascending, no two equal, at least 100) and choose one.
 
-    Time is cut into equal blocks. Each is left out in turn: the fit to the others is scored on it, and the spread of
+    Time is cut into blocks of about equal length and number of arrivals. Each is left out in turn: the fit to the others is scored on it, and the spread of
     these fits is the jackknife's interval of each parameter. As what is left out lies between blocks that are not, a
     load that changes slowly is known to every model from both sides, and a model of a changing rate is scored on what
     it interpolates. Chosen is the model with the fewest parameters whose held-out likelihood is within two standard

@@ -91,7 +91,10 @@ class Observed:
 
 
 def observe(times: FloatArray, blocks: int, most: int | None = None) -> Observed:
-    """Cut the time from the first event to the last into blocks. times: ascending, s; at least 2.
+    """Cut the time from the first event to the last into blocks of about equal time and number of events.
+
+    Of both shares together each block has as much: blocks of equal time could leave all events in one, blocks of equal
+    numbers a whole night. times: ascending, s; at least 2.
 
     Raises ValueError where two are equal: models of continuous time give that no probability.
 
@@ -100,7 +103,7 @@ def observe(times: FloatArray, blocks: int, most: int | None = None) -> Observed
     if len(times) < 2 or not (np.diff(times) > 0).all():
         raise ValueError(f"expected at least 2 ascending times, no two equal, got {len(times)}")
     at = times - times[0]
-    edges = np.linspace(0.0, float(at[-1]), blocks + 1)
+    edges = _edges(at, blocks)
     if most is None or len(at) <= most:
         return _cut(at, np.column_stack([edges[:-1], edges[1:]]), float(at[-1]))
     share = most / len(at)
@@ -116,6 +119,15 @@ def observe(times: FloatArray, blocks: int, most: int | None = None) -> Observed
         windows[block] = each.windows[0]
     block_of = np.repeat([block for block, _ in seen], [len(each) for _, each in seen])
     return Observed(**columns, block=block_of.astype(np.int64), windows=windows, end=float(at[-1]))
+
+
+def _edges(at: FloatArray, blocks: int) -> FloatArray:
+    """Times at which the mean of the shares of time and of events passes k/blocks."""
+    n = len(at) - 1
+    share = (at / at[-1] + np.arange(n + 1) / n) / 2
+    edges = np.interp(np.linspace(0.0, 1.0, blocks + 1), share, at)
+    edges[-1] = at[-1]
+    return np.asarray(edges)
 
 
 def _cut(at: FloatArray, windows: FloatArray, end: float) -> Observed:

@@ -35,7 +35,7 @@ class Varying:
     @property
     def name(self) -> str:
         """Name of the model."""
-        return f"varying {'gamma' if self.gamma else 'Poisson'}, {self.knots} knots"
+        return f"varying {'gamma' if self.gamma else 'Poisson'} ({self.knots} knots)"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -85,9 +85,8 @@ class Varying:
 
 def _in_operational_time(curve: Curve, seen: Observed) -> Observed:
     """Return the same with time running as fast as events are expected: one a unit."""
-    start = curve.integral(seen.start)
-    stop = curve.integral(seen.start + seen.length)
-    return replace(seen, start=start, length=stop - start, age=start - curve.integral(seen.start - seen.age))
+    age = curve.between(seen.start - seen.age, seen.age)
+    return replace(seen, start=curve.integral(seen.start), length=curve.between(seen.start, seen.length), age=age)
 
 
 def _stretch(curve: Curve, seen: Observed) -> FloatArray:

@@ -34,6 +34,13 @@ class Curve:
         low, rise = self.rates[cell], self.rates[cell + 1] - self.rates[cell]
         return np.asarray(whole[cell] + width * share * (low + rise * share / 2))
 
+    def between(self, start: FloatArray, length: FloatArray) -> FloatArray:
+        """Expected events in each stretch; of a short one not a difference of two large numbers."""
+        stop = start + length
+        same = _place(start, self.end, len(self.rates))[0] == _place(stop, self.end, len(self.rates))[0]
+        within = (self.at(start) + self.at(stop)) / 2 * length
+        return np.where(same, within, self.integral(stop) - self.integral(start))
+
 
 def fit_curve(seen: Observed, knots: int, *, without: int | None = None, near: FloatArray | None = None) -> FloatArray:
     """Rates at the knots that make all blocks, or all but one, likeliest under Poisson arrivals. near: where to start.

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from slobench.config.arrivals import Gamma, Hawkes, Mmpp, OnOff, Poisson, Process, Varying, Weibull
+from slobench.config.arrivals import Constant, Gamma, Hawkes, Mmpp, OnOff, Poisson, Process, Varying, Weibull
 from slobench.config.rates import Points
 from slobench.config.workload import RequestClass
 from slobench.errors import UsageError
@@ -26,6 +26,10 @@ from slobench.workload.traces.schema import Trace
 from slobench.workload.variates import FloatArray, IntArray, child, uniforms
 
 FEWEST = 100
+SLOWEST, FASTEST = 1e-5, 1e5
+"""Mean rates that are fitted, requests/s."""
+EVEN = 0.02
+"""Cv of the gaps below which arrivals are even."""
 DEPENDENT = 0.1
 """Rank correlation of input and output from which they are drawn in pairs."""
 
@@ -79,6 +83,12 @@ def sample_of(trace: Trace, seed: int) -> Sample:
         step = int(np.gcd.reduce(np.diff(arrival))) or 1
     if arrival[-1] == arrival[0]:
         raise UsageError("all requests of the trace come at once\n  expected  arrivals over some time")
+    rate = len(arrival) / (float(arrival[-1] - arrival[0]) / 1e9)
+    if not SLOWEST <= rate <= FASTEST:
+        raise UsageError(
+            f"{rate:.3g} requests/s on average\n"
+            f"  expected  from {SLOWEST:g} to {FASTEST:g}; is the unit of the times right?"
+        )
     times = distinct_times(arrival, step, seed)
     return Sample(times, inputs[rows], outputs[rows], len(trace) - len(rows), step)
 
@@ -153,6 +163,8 @@ def process_of(fitted: Fitted, end_s: float) -> Process:
         case processes.POISSON:
             return Poisson(rate=shown["rate"])
         case processes.GAMMA:
+            if shown["cv"] <= EVEN:
+                return Constant(rate=shown["rate"])
             return Gamma(rate=shown["rate"], cv=shown["cv"])
         case processes.WEIBULL:
             return Weibull(rate=shown["rate"], cv=shown["cv"])

@@ -124,5 +124,5 @@ def test_poisson_arrivals_are_not_made_more_of() -> None:
 def test_the_process_that_made_the_arrivals_is_chosen(name: str) -> None:
     """Of six records each, the true model (or one with as few parameters that is its like) is chosen five times."""
     model, _, _, _ = CASES[name]
-    like = {"varying": ("varying gamma, 3 knots", "varying gamma, 5 knots")}.get(name, (model.name,))
+    like = {"varying": ("varying gamma (3 knots)", "varying gamma (5 knots)")}.get(name, (model.name,))
     assert sum(chosen(name, seed).chosen.model.name in like for seed in range(6)) >= 5

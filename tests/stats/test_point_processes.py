@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -45,7 +47,9 @@ def test_pieces_fill_time_and_keep_events(gaps: list[float], blocks: int) -> Non
     assert (seen.start + seen.length)[-1] == pytest.approx(times[-1])
     assert seen.events().sum() == len(gaps)
     assert np.allclose(seen.by_gap(seen.length), np.diff(times))
-    assert np.allclose(seen.by_block(seen.length), times[-1] / blocks)
+    assert np.allclose(seen.by_block(seen.length), np.diff(seen.windows, axis=1)[:, 0])
+    share = seen.by_block(seen.length) / times[-1] + seen.events() / len(gaps)
+    assert share == pytest.approx(np.full(blocks, 2 / blocks), abs=1.01 / len(gaps))
     assert np.allclose(seen.stop[seen.event], np.diff(times))
 
 
@@ -152,18 +156,17 @@ def test_a_curve_is_found_again() -> None:
     found = fit_curve(observe(times, 20), 3)
     assert found == pytest.approx([10.0, 30.0, 20.0], rel=0.05)
     assert curve.integral(np.array([1_000.0, 2_000.0])) == pytest.approx([20_000, 45_000])
+    start, length = np.array([0.0, 900.0, 1_500.0]), np.array([1e-11, 200.0, 500.0])
+    assert curve.between(start, length) == pytest.approx(
+        [1e-10, *(curve.integral(start + length) - curve.integral(start))[1:]], rel=1e-9
+    )
 
 
 def test_leaving_a_block_out_leaves_its_events_out() -> None:
     """A curve fitted without one block does not depend on what happened in it."""
     rng = np.random.default_rng(4)
-    times = np.cumsum(rng.exponential(0.1, 4_000))
-    other = times.copy()
-    seen = observe(times, 8)
-    inside = (times - times[0] > seen.windows[3, 0]) & (times - times[0] < seen.windows[3, 1])
-    keep = ~inside | (rng.random(len(times)) < 0.3)
-    keep[[0, -1]] = True
-    thinner = observe(other[keep], 8)
+    seen = observe(np.cumsum(rng.exponential(0.1, 4_000)), 8)
+    thinner = replace(seen, event=seen.event & ((seen.block != 3) | (rng.random(len(seen)) < 0.3)))
     assert fit_curve(seen, 3, without=3) == pytest.approx(fit_curve(thinner, 3, without=3), rel=1e-6)
     assert fit_curve(seen, 3) != pytest.approx(fit_curve(thinner, 3), rel=1e-3)
 
