@@ -22,6 +22,7 @@ from slobench.records import store
 from slobench.records.ceiling import Ceiling
 from slobench.records.schema import Records
 from slobench.report import html, markdown, stopping
+from slobench.report.sharing import sharing_as_sent
 from slobench.report.summary import of_summary
 from slobench.report.view import RunView
 from slobench.units import parse_duration_ns
@@ -43,6 +44,8 @@ def build_report(folder: Path, *, slo: Sequence[str] | None = None, peers: Seque
     run = _with_notes(run, ended=ended)
     clauses = _clauses(run) if slo is None else expand(slo).clauses
     workload = Workload.model_validate(run["spec"]["workload"])
+    if spooled:
+        run = _with_sharing_as_sent(run, records, folder, workload)
     judged_by = parse_slo(clauses, tuple(workload.classes)) if clauses else Slo((), ClassSlo())
     evaluation = evaluate(records, judged_by, ask_of(run, workload, judged_by), peers=peers)
     summary = summarise(evaluation)
@@ -103,6 +106,14 @@ def _with_notes(run: dict[str, Any], *, ended: bool) -> dict[str, Any]:
         notes.append(f"{how['spool_error']}: rows are missing, earlier ones are kept")
     how["notes"] = list(dict.fromkeys(notes))
     return {**run, "run": how}
+
+
+def _with_sharing_as_sent(run: dict[str, Any], records: Records, folder: Path, workload: Workload) -> dict[str, Any]:
+    planned = _section(run, "plan")
+    if not planned.get("sharing"):
+        return run
+    found = sharing_as_sent(planned["sharing"], records.requests, _plan(folder), workload)
+    return {**run, "plan": {**planned, "sharing": found}}
 
 
 def _section(run: Mapping[str, Any], key: str) -> dict[str, Any]:
