@@ -196,6 +196,23 @@ def test_the_server_confirms_the_run(vllm: Vllm, tmp_path: Path) -> None:
     assert 0 < server["kv_usage_max"] < 1
 
 
+def test_the_cache_finds_what_the_plan_repeats(vllm: Vllm, tmp_path: Path) -> None:
+    """Prompts of a pool of beginnings: the hits of the server's own block size, as run.json and the report have them."""
+    spec = {"arrivals": {"process": "constant", "rate": 4}, "input_tokens": {"dist": "constant", "value": 400},
+            "output_tokens": {"dist": "constant", "value": 4},
+            "prefix": {"pool": 3, "zipf": 1, "tokens": {"dist": "constant", "value": 300}}}  # fmt: skip
+    path = tmp_path / "pool.yaml"
+    path.write_text(yaml.safe_dump({"name": "pool", "requests": 24, "classes": {"a": spec}}))
+    done = run(tmp_path / "run", vllm.completions, str(path), "--set", "telemetry.interval=500ms")
+    assert set(done.column("outcome")) == {"ok"}
+    told, rate = done.record["plan"]["sharing"], measured_hit_rate(load(done.folder).records)
+    assert (told["block_tokens"], told["tokens"]) == (128, 24 * 400)
+    assert told["cache_hit_tokens"] == told["hit_tokens"] == 21 * 256
+    assert rate is not None
+    assert (rate.hit_tokens, rate.query_tokens) == (21 * 256, 24 * 400)
+    assert done.json["fidelity"]["all"]["sharing"]["limited"] == pytest.approx(rate.share)
+
+
 def test_others_on_the_server_are_seen(vllm: Vllm, tmp_path: Path) -> None:
     """Somebody else's requests during the run are found by the server's own count (V14)."""
     url, stop = vllm.running.endpoint.url, threading.Event()
