@@ -67,12 +67,12 @@ class Choice:
 def choose(times: FloatArray, *, blocks: int | None = None, told: Callable[[str], None] = lambda _: None) -> Choice:
     """Fit every model to arrival times (s, ascending, no two equal, at least 100) and choose one.
 
-    Time is cut into blocks of about equal length and number of arrivals. Each is left out in turn: the fit to the others is scored on it, and the spread of
-    these fits is the jackknife's interval of each parameter. As what is left out lies between blocks that are not, a
-    load that changes slowly is known to every model from both sides, and a model of a changing rate is scored on what
-    it interpolates. Chosen is the model with the fewest parameters whose held-out likelihood is within two standard
-    errors of the best one: Breiman et al.'s rule (Classification and Regression Trees, 1984, §3.4.3) with two in place
-    of one, as the best of a dozen is the best by luck in part.
+    Time is cut into blocks of about equal length and number of arrivals. Each is left out in turn: the fit to the
+    others is scored on it, and the spread of these fits is the jackknife's interval of each parameter. As what is left
+    out lies between blocks that are not, a load that changes slowly is known to every model from both sides, and a
+    model of a changing rate is scored on what it interpolates. Chosen is the model with the fewest parameters whose
+    held-out likelihood is within two standard errors of the best one: Breiman et al.'s rule (Classification and
+    Regression Trees, 1984, §3.4.3) with two in place of one, as the best of a dozen is the best by luck in part.
     """
     seen = observe(times, blocks or blocks_for(len(times)), MOST_EVENTS)
     fitted = []
