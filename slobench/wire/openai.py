@@ -63,19 +63,21 @@ class Shape:
 _PLAIN = rb'(?:[^"\\\x00-\x1f]++|\\["\\/bfnrt])++'  # JSON text that cannot end its string, \u left to the parsers
 _plain = re.compile(_PLAIN).fullmatch
 _IDS = rb"\d+(?:, ?\d+)*+"
-_NULLS = rb'(?:,"[a-z_]+":null)*+'
+_NULLS = rb'(?:,"[a-z_]+":null){0,20}'
+# Where the body of a group may match in part, the group is not possessive: Python before 3.11.5 then goes on behind
+# that part (github.com/python/cpython/issues/106052). What is repeated has a bound instead.
 _USUAL = re.compile(
     (
         rb'\{"id":"[^"\\]*","object":"[a-z._]+","created":\d+,"model":"[^"\\]*"'
-        rb'(?:,"(?:system_fingerprint|service_tier)":(?:null|"[^"\\]*"))*+'
+        rb'(?:,"(?:system_fingerprint|service_tier)":(?:null|"[^"\\]*")){0,4}'
         rb',"choices":\[\{"index":0, ?'
         rb'(?:"text":"(?P<text>PLAIN?+)"'
         rb'|"delta":\{(?:"role":(?:null|"assistant"), ?)?'
         rb'"(?P<field>content|reasoning|reasoning_content|refusal)":"(?P<delta>PLAIN?+)"NULLS\})'
-        rb'NULLS(?:,"finish_reason":"(?P<finish>[a-z_]+)")?+NULLS'
-        rb'(?:,"token_ids":\[(?P<ids>IDS)\])?+\}\]'
-        rb'(?:,"usage":(?:null|\{"prompt_tokens":(\d{1,15}),"total_tokens":\d+,"completion_tokens":(\d{1,15})\}))?+'
-        rb'(?:,"obfuscation":"[^"\\]*")?+\}'
+        rb'NULLS(?:,"finish_reason":"(?P<finish>[a-z_]+)")?NULLS'
+        rb'(?:,"token_ids":\[(?P<ids>IDS)\])?\}\]'
+        rb'(?:,"usage":(?:null|\{"prompt_tokens":(\d{1,15}),"total_tokens":\d+,"completion_tokens":(\d{1,15})\}))?'
+        rb'(?:,"obfuscation":"[^"\\]*")?\}'
     )
     .replace(b"PLAIN?+", b"(?:" + _PLAIN + b")?+")
     .replace(b"NULLS", _NULLS)
