@@ -56,7 +56,9 @@ def rejected(requests: Columns) -> BoolArray:
 def follows(requests: Columns) -> BoolArray:
     """Which requests of an open loop waited for others of their session, and had no time of their own in the plan."""
     found = requests.get("follows")  # records made before there were sessions have none
-    return np.zeros(len(requests["scheduled_ns"]), np.bool_) if found is None else np.asarray(found == 1, dtype=np.bool_)
+    if found is None:
+        return np.zeros(len(requests["scheduled_ns"]), np.bool_)
+    return np.asarray(found == 1, dtype=np.bool_)
 
 
 @dataclass(frozen=True, slots=True)
