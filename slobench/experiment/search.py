@@ -203,9 +203,10 @@ def _towards_the_floor(settings: Settings, history: History, high: float) -> Mov
 def _refine_move(settings: Settings, history: History) -> Move:
     """Warm up where nothing runs, else the next probe, at once: its load comes from the probes that have ended."""
     warm = settings.requests_each > 1  # each probe of sessions begins from empty and warms up by itself
-    if not warm and not any(probe.purpose in {"warmup", "refine"} for probe in history.issued):
-        if not history.emptied:
-            return Drain()
+    begun = any(probe.purpose in {"warmup", "refine"} for probe in history.issued)
+    if not warm and not history.emptied and (not begun or _stuck(settings, history)):
+        return Drain()
+    if not warm and history.emptied:
         rate = math.exp(found.x if (found := root_of(settings, history)) else _first_root(settings, history))
         return Offer(_probe(settings, history, "warmup", rate, max(1, round(rate * _warm_s(settings, history))), 0.0))
     return Offer(_recovery(settings, history) or _refine_probe(settings, history))
@@ -243,6 +244,16 @@ def _recovery(settings: Settings, history: History) -> Probe | None:
     root = math.exp(found.x if found else _first_root(settings, history))
     # At half the load the server ends about `root` and gets root/2 a second: excess/(root/2) seconds of it.
     return _probe(settings, history, "warmup", root / 2, max(1, round(excess)), 0.0)
+
+
+def _stuck(settings: Settings, history: History) -> bool:
+    """Whether a recovery did not help: the server keeps its queue at half the load too, and has to be emptied.
+
+    One that preempts much computes the same again and again, and never comes out of it by itself (metastable failure:
+    Bronson et al., HotOS 2021).
+    """
+    purposes = [probe.purpose for probe in history.issued[-3:]]
+    return purposes == ["refine", "warmup", "refine"] and _recovery(settings, history) is not None
 
 
 def _certify_move(settings: Settings, history: History) -> Move:

@@ -11,6 +11,7 @@ import pytest
 from scipy.stats import binom
 
 from slobench.experiment import search
+from slobench.experiment.drive import Advanced, drive
 from slobench.experiment.found import found_of
 from slobench.experiment.search import bracket_of, root_of
 from slobench.experiment.search_state import Budget, History, Settings
@@ -286,3 +287,26 @@ def test_users_are_whole() -> None:
     found = found_of(settings, (), ended.history, ended.reason)
     assert found.certified == int(found.certified)
     assert found.rate == pytest.approx(rate_of(settings, ended.history))
+
+
+def test_a_server_that_keeps_its_queue_at_half_the_load_is_emptied() -> None:
+    """A queue is first given half the load; where it is still there after that, the server is emptied and warmed up."""
+    settings = asked(0.9, start_rate=40.0)
+    stages = drive(settings, QueueStream(8, 10.0, 0.046, seed=15), History())
+    histories = (stage.history for stage in stages if isinstance(stage, Advanced))
+    history = next(each for each in histories if sum(probe.purpose == "refine" for probe in each.issued) == 5)
+    history = replace(history, in_flight=5000)
+    first = search.decide(settings, history)
+    assert isinstance(first, search.Offer)
+    assert first.probe.purpose == "warmup"
+    again = replace(history.issued[-1], number=first.probe.number + 1)
+    issued, levels = (*history.issued, first.probe, again), (*history.found_in_flight, 5000, 5000)
+    history = replace(history, issued=issued, found_in_flight=levels)
+    assert isinstance(search.decide(settings, history), search.Drain)
+    known = {each.probe.number for each in history.done}
+    ended = tuple(probe.number for probe in issued if probe.number not in known)
+    emptied = replace(history, drained=len(issued), given_up=ended, in_flight=0)
+    after = search.decide(settings, emptied)
+    assert isinstance(after, search.Offer)
+    assert after.probe.purpose == "warmup"
+    assert after.probe.rate == pytest.approx(rate_of(settings, emptied))
