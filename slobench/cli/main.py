@@ -26,7 +26,7 @@ _COMMANDS = {
     "doctor": "Is this machine, target, config ready; what to fix.",
 }
 GROUPS = {
-    "trace": ("Recorded traffic: look at it, convert it, fit a workload, draw another.", "inspect convert fit sample"),
+    "trace": ("Recorded traffic: look, convert, fit a workload, sample.", "inspect convert fit sample"),
     "config": ("Resolved settings and their origin; JSON Schema.", "show schema"),
 }
 """Command of several words -> its line, and the words that may follow."""

@@ -41,13 +41,13 @@ def fidelity(case: Case) -> dict[str, Fidelity]:
 
 
 def sharing(case: Case) -> SharingFacts | None:
-    """Share of prompt tokens that the plan repeats, and that the server's cache had; None where neither is known."""
+    """Share of prompt tokens that the plan repeats, and that the server's cache had; None where neither says of any."""
     found, planned = measured_hit_rate(case.records), case.ask.sharing
     measured = None if found is None else found.share
-    if planned is None and measured is None:
+    if planned is None and not measured:
         return None
     if planned is None:
-        return SharingFacts(planned=None, measured=measured)
+        return SharingFacts(planned=0.0 if case.ask.unique_prompts else None, measured=measured)
     return SharingFacts(planned.share, measured, planned.block_tokens, planned.cache_blocks, planned.limited)
 
 

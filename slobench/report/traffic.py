@@ -57,7 +57,7 @@ def traffic_line(view: RunView) -> str:
     ratios = {side: each.ratio for side, each in lengths.items() if each is not None}
     shares = [f"{side} {ratio * 100:.4g} %" for side, ratio in ratios.items() if ratio is not None]
     if shares:
-        parts.append(f"tokens of the plan's {', '.join(shares)}")
+        parts.append(f"tokens {', '.join(shares)} of the plan's")
     if found.sharing is not None:
         shown = f"{_planned(found.sharing)} planned, {_share(found.sharing.measured)} measured"
         parts.append(f"prefix cache {shown}")
