@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from slobench.config.session import LOOK_BACK
-from slobench.names import NULL
+from slobench.names import NULL, Outcome
 from slobench.records.arrow import arrow_array, integers, list_values, text_values
 from slobench.records.store import read_plan, read_requests, read_run_json
 from slobench.workload.content import Contents
@@ -39,8 +39,8 @@ def is_run(path: Path) -> bool:
 def read(path: Path) -> Trace:
     """Read a run's planned requests at their scheduled times, with the lengths that were asked for.
 
-    Requests that failed are as good as any: they were offered. What was never due, as the end of a closed loop or of a
-    session that stopped, is left out.
+    Requests that failed are as good as any: they were offered. What was not is left out: the spare requests of a run by
+    duration, the end of a closed loop or of a session that stopped.
     """
     if not (path / "requests.parquet").exists():
         raise fault(path, None, "no requests.parquet", f"a run's folder; `slobench report {path}` makes it of a spool")
@@ -49,7 +49,8 @@ def read(path: Path) -> Trace:
     planned, seen = numbers["scheduled_ns"], _whole(requests["scheduled_ns"])
     scheduled = np.where(planned == NULL, seen, planned)
     end = _whole(requests["end_ns"])
-    due = scheduled != NULL
+    outcome = np.asarray(requests["outcome"])
+    due = (scheduled != NULL) & (outcome != Outcome.UNSENT.value)
     columns: dict[str, Any] = {
         **{name: numbers[name] for name in ("input_tokens", "output_tokens", "images") if name in numbers},
         "arrival_ns": scheduled,
@@ -68,7 +69,7 @@ def read(path: Path) -> Trace:
             for name, column in columns.items()
         }
     size = None if contents is None else BLOCK_TOKENS
-    notes = _notes(np.asarray(requests["outcome"])[due], int((~due).sum()))
+    notes = _notes(outcome[due], int((~due).sum()))
     return make_trace(columns, format="slobench", block_tokens=size, notes=notes)
 
 
@@ -76,7 +77,7 @@ def _notes(outcomes: NDArray[Any], never_due: int) -> list[str]:
     failed = int((outcomes != "ok").sum())
     notes = []
     if never_due:
-        notes.append(f"{never_due} requests were never due and are left out")
+        notes.append(f"{never_due} requests were planned and not offered; they are left out")
     if failed:
         notes.append(f"{failed} requests had no whole reply; they stay, as they were offered")
     return notes

@@ -11,7 +11,7 @@ import pytest
 
 from slobench.config.workload import Workload
 from slobench.errors import ConfigError
-from slobench.names import OUTCOMES, Outcome
+from slobench.names import Outcome
 from slobench.plan import Plan, build_plan
 from slobench.records.schema import CHUNKS, DERIVED, NULL, REQUESTS, TELEMETRY, Records
 from slobench.records.store import write_parquet, write_plan, write_run_json
@@ -27,10 +27,13 @@ CHAT = {
 }
 
 
-def finished(folder: Path, spec: dict[str, Any], seed: int = 0, **seen: np.ndarray) -> Plan:
-    """Write the files of a run of this workload in which each request took a second, or what is `seen`."""
+def finished(folder: Path, spec: dict[str, Any], *, unsent: int = 0, failed: int = 0, **seen: np.ndarray) -> Plan:
+    """Write the files of a run of this workload in which each request took a second, or what is `seen`.
+
+    The last `unsent` requests were not sent, the first `failed` ones had no reply.
+    """
     workload = Workload.model_validate({"name": "w", **spec})
-    plan = build_plan(workload, seed)
+    plan = build_plan(workload, 0)
     n = len(plan)
     folder.mkdir()
     write_plan(folder, plan.to_arrow())
@@ -41,7 +44,9 @@ def finished(folder: Path, spec: dict[str, Any], seed: int = 0, **seen: np.ndarr
     for field in REQUESTS:
         requests[field.name] = np.full(n, "") if str(field.type) == "string" else np.full(n, np.nan)
     requests |= {name: np.where(column == NULL, np.nan, column.astype(float)) for name, column in times.items()}
-    requests |= {"index": plan.index, "outcome": np.full(n, str(Outcome.OK)), "session": plan.session}
+    outcome = np.full(n, Outcome.OK.value, dtype="<U24")
+    outcome[n - unsent :], outcome[:failed] = Outcome.UNSENT.value, Outcome.CONNECTION.value
+    requests |= {"index": plan.index, "outcome": outcome, "session": plan.session}
     requests |= {"turn": plan.turn, "worker": np.zeros(n, np.int64)}
     requests |= {"input_tokens_planned": plan.input_tokens, "output_tokens_planned": plan.output_tokens}
     derived = {name: requests.pop(name) for name in DERIVED}
@@ -50,7 +55,6 @@ def finished(folder: Path, spec: dict[str, Any], seed: int = 0, **seen: np.ndarr
     records = Records(requests, empty, telemetry)
     write_parquet(folder, records, derived, np.full(n, "main"), np.full(n, np.nan))
     write_run_json(folder, {"schema": 1, "spec": {"workload": workload.model_dump(mode="json")}})
-    assert OUTCOMES
     return plan
 
 
@@ -124,7 +128,16 @@ def test_a_closed_loop_is_read_at_the_times_that_came_of_it(tmp_path: Path) -> N
     assert trace.numbers("arrival_ns").tolist() == [0, S, 2 * S, 3 * S, 4 * S]
     assert trace.numbers("session").tolist() == [0, 1, 0, 1, 0]
     assert trace.table["class"].to_pylist() == [plan.class_names[code] for code in plan.class_code[:5]]
-    assert "1 requests were never due" in trace.notes[0]
+    assert trace.notes[0].startswith("1 requests were planned and not offered")
+
+
+def test_spare_requests_of_a_run_by_duration_were_not_offered(tmp_path: Path) -> None:
+    """What was planned for a longer drain and never sent is no part of the traffic, failed requests are."""
+    plan = finished(tmp_path / "run", {"classes": {"a": CHAT}, "duration": "20s"}, unsent=5, failed=3)
+    trace = read_trace(tmp_path / "run")
+    assert plan.scheduled_ns is not None
+    assert trace.numbers("arrival_ns").tolist() == (plan.scheduled_ns - plan.scheduled_ns[0])[:-5].tolist()
+    assert [note.split()[0] for note in trace.notes] == ["5", "3"]
 
 
 def test_no_run_is_refused(tmp_path: Path) -> None:
