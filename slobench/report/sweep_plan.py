@@ -22,18 +22,16 @@ def page_of(cells: Cells, done: Collection[str], *, virtual: bool) -> Page:
     several = cells.experiment.repeats > 1
     rows = [
         (
-            Cell(str(number)), Cell(each.cell.config.label, "strong"),
-            Cell(words.clean(settings_text(each.cell.config.values), 60)),
-            Cell(words.clean(each.cell.config.target_name, 30)), Cell(words.clean(each.cell.workload_name, 30)),
+            Cell(str(number)), Cell(each.cell.config.label, "strong"), Cell(words.clean(each.cell.workload_name, 30)),
             Cell(load_words(each.cell.load)), *([Cell(str(each.cell.repeat))] if several else []),
             Cell(_time(each.start_s) if each.start_s else ""), Cell("?" if each.run_s is None else _time(each.run_s)),
         )
         for number, each in enumerate(expected[:_MOST], 1)
     ]  # fmt: skip
-    heads = ("#", "config", "settings", "target", "workload", "load", *(("repeat",) if several else ()), "start", "run")
+    heads = ("#", "config", "workload", "load", *(("repeat",) if several else ()), "start", "run")
     left = len(expected) - len(rows)
     notes = ["start: of a server, where the cell before needs another one", *([f"and {left} more"] if left else [])]
-    text = frozenset({"config", "settings", "target", "workload", "load"})
+    text = frozenset({"config", "workload", "load"})
     meaning = f"{len(expected)} cells to run, {total}"
     facts = [("configs", str(len(cells.configs))), ("cells", f"{len(cells.cells)}, {len(done)} of them done")]
     facts += [("left out", f"{cells.left_out} combinations that a condition forbids")] if cells.left_out else []
@@ -45,9 +43,23 @@ def page_of(cells: Cells, done: Collection[str], *, virtual: bool) -> Page:
         meaning=meaning,
         tone="good",
         facts=tuple(facts),
-        tables=(Table("Cells in order", heads, tuple(rows), tuple(notes), text),),
+        tables=(_configs(cells), Table("Cells in order", heads, tuple(rows), tuple(notes), text)),
         statement=f"{cells.experiment.name}: {meaning}; nothing was run",
     )
+
+
+def _configs(cells: Cells) -> Table:
+    rows = [
+        (
+            Cell(each.label, "strong"),
+            Cell(words.clean(each.target_name, 30)),
+            Cell(words.clean(settings_text(each.values), 200)),
+        )
+        for each in cells.configs[:_MOST]
+    ]
+    left = len(cells.configs) - len(rows)
+    notes = (f"and {left} more",) if left else ()
+    return Table("Configs", ("", "target", "settings"), tuple(rows), notes, frozenset({"target", "settings"}))
 
 
 def to_json(cells: Cells, done: Collection[str], *, virtual: bool) -> dict[str, Any]:
