@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from slobench.config.experiment import Scalar
 from slobench.errors import ConfigError, RecordsError
+from slobench.experiment.gpus import target_gpus
 from slobench.experiment.sweep_cells import Cell, Cells
 
 FILE, SCHEMA = "sweep.parquet", 1
@@ -149,9 +150,9 @@ def belonging(rows: Iterable[Row], cells: Cells, folder: Path) -> list[Row]:
 
 
 def row_of(cell: Cell, state: State, **more: Any) -> Row:
-    """Return the row of a cell."""
+    """Return the row of a cell with what is known of its target; `more` is put over it."""
     config = cell.config
-    return Row(
+    row = Row(
         key=cell.key,
         folder=cell.folder,
         state=state,
@@ -163,28 +164,33 @@ def row_of(cell: Cell, state: State, **more: Any) -> Row:
         load=cell.load.value,
         repeat=cell.repeat,
         seed=cell.seed,
-        **more,
+        gpus=target_gpus(config.target),
+        price_per_hour=getattr(config.target, "price_per_hour", None),
     )
+    return replace(row, **more)
 
 
 _TYPES: Mapping[type, pa.DataType] = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
 
+def _kind(hint: Any) -> pa.DataType:
+    return next((_TYPES[each] for each in (hint, *get_args(hint)) if each in _TYPES), pa.string())
+
+
+_HINTS = get_type_hints(Row) | get_type_hints(Numbers)
+_COLUMNS = {name: _kind(hint) for name, hint in _HINTS.items() if name != "numbers"}
+
+
 def _table(rows: Sequence[Row]) -> pa.Table:
     columns: dict[str, pa.Array] = {}
-    hints = get_type_hints(Row) | {each.name: get_type_hints(Numbers)[each.name] for each in fields(Numbers)}
-    flat = [{**asdict(row), **asdict(row.numbers)} for row in rows]
-    for name, hint in hints.items():
-        if name == "numbers":
-            continue
+    for name, kind in _COLUMNS.items():
         if name == "settings":
-            values = [orjson.dumps(dict(row.settings)).decode() for row in rows]
-            columns[name] = pa.array(values, pa.string())
+            columns[name] = pa.array([orjson.dumps(dict(row.settings)).decode() for row in rows], pa.string())
             for path in dict.fromkeys(path for row in rows for path in row.settings):
                 columns[_SETTING + path] = _setting([row.settings.get(path) for row in rows])
             continue
-        kind = next((each for each in (hint, *get_args(hint)) if each in _TYPES), str)
-        columns[name] = pa.array([each[name] for each in flat], _TYPES[kind])
+        held = rows if name in Row.__slots__ else [row.numbers for row in rows]
+        columns[name] = pa.array([getattr(each, name) for each in held], kind)
     return pa.table(columns).replace_schema_metadata({b"slobench.sweep": str(SCHEMA).encode()})
 
 

@@ -7,11 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from slobench.config.load import public
 from slobench.errors import SlobenchError, TargetDiedError, TargetError, WorkerError
 from slobench.experiment.capacity import SearchEnded, find_capacity
 from slobench.experiment.events import Event, Step
-from slobench.experiment.gpus import target_gpus
 from slobench.experiment.open_load import open_load
 from slobench.experiment.setup import Trial
 from slobench.experiment.sweep_ask import ask_of
@@ -163,8 +161,5 @@ def row_of_search(cell: Cell, ended: SearchEnded) -> Row:
 
 
 def row_done(cell: Cell, state: State, verdict: str) -> Row:
-    """Return the row of a cell with what is known of its target."""
-    target = cell.config.target
-    price = public(target).get("price_per_hour")
-    reason = verdict[:500] if state == "invalid" else ""
-    return row_of(cell, state, gpus=target_gpus(target), price_per_hour=price, verdict=verdict[:500], reason=reason)
+    """Return the row of a cell that came to a verdict."""
+    return row_of(cell, state, verdict=verdict[:500], reason=verdict[:500] if state == "invalid" else "")

@@ -58,7 +58,6 @@ class Scripted:
 
 def row(cell: Cell, told: Numbers | str) -> Row:
     """The row of a cell with these numbers, or that failed with this reason."""
-    price = getattr(cell.config.target, "price_per_hour", None)
     if isinstance(told, str):
         return row_of(cell, "failed", reason=told, error="TargetStartError", log_tail="last words")
-    return row_of(cell, "done", numbers=told, verdict="VALID", run_s=1.0, price_per_hour=price)
+    return row_of(cell, "done", numbers=told, verdict="VALID", run_s=1.0)

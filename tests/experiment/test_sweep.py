@@ -23,6 +23,7 @@ from slobench.experiment.sweep import SweepEnded, prepare, run_sweep
 from slobench.experiment.sweep_cells import Cell, Cells
 from slobench.experiment.sweep_file import Numbers, load
 from slobench.experiment.sweep_live import Reports
+from slobench.experiment.sweep_result import result_of
 from slobench.experiment.sweep_virtual import VirtualCells
 from slobench.experiment.trial import Interrupts
 from tests.experiment.sweeps import Scripted, cells, steady, written
@@ -72,6 +73,17 @@ def test_a_saturated_load_ends_its_own_curve_alone(tmp_path: Path, stop: str, se
     assert [(row.config, row.load) for row in rows if row.state == "skipped"] == [("c01", 4), ("c01", 8)][:skipped]
     assert all("at 2 requests/s" in row.reason for row in rows if row.state == "skipped")
     assert len(runner.ran) == 8 - skipped
+
+
+def test_a_skipped_cell_leaves_the_ranking_by_cost(tmp_path: Path) -> None:
+    """Its target has a price and GPUs like any other cell's."""
+    priced = {"grid": {"price_per_hour": [3.0], "gpus": [2], **SEQS["grid"]}}
+    found = cells(tmp_path, settings=priced, rates=[1, 2])
+    runner = Scripted(lambda _: Numbers(slo_met=False, good_tokens_per_s=100.0))
+    rows = ended(found, tmp_path / "out", runner).rows
+    assert [row.state for row in rows] == ["done", "skipped"] * 2
+    assert {(row.price_per_hour, row.gpus) for row in rows} == {(3.0, 2)}
+    assert result_of(rows).by == "cost"
 
 
 def test_failed_cells_are_rows_and_run_again_when_resumed_good_ones_are_not(tmp_path: Path) -> None:
