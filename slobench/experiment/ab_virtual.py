@@ -10,7 +10,7 @@ from slobench.config.target import SimTarget
 from slobench.errors import ConfigError
 from slobench.experiment.ab import AbAsk, ArmName, Ran
 from slobench.experiment.events import Event
-from slobench.experiment.virtual_arm import Virtual, virtual_arm
+from slobench.experiment.virtual_arm import Virtual, refuse, virtual_arm
 from slobench.metrics.arm import Identity
 from slobench.plan import build_plan
 from slobench.workload.variates import child, raw
@@ -24,6 +24,7 @@ class VirtualArms:
         self._ask = ask
         self._engines = {name: _engine(target) for name, target in ask.targets.items()}
         self._slo = parse_slo(ask.workload.slo, tuple(ask.workload.classes))
+        refuse(ask.workload, self._slo)
 
     def run(self, number: int, name: ArmName, seed: int) -> Iterator[Event | Ran]:
         """Run one arm of a pair: see Arms."""

@@ -52,12 +52,12 @@ def refuse_in_virtual_time(workload: Workload) -> None:
         if spec.session is not None and isinstance(workload.loop, ClosedLoop):
             raise ConfigError(
                 f"class {name}: users in virtual time send one request after another, not whole sessions\n"
-                "  expected  no `session`, an open loop, or a search in real time (without --virtual)"
+                "  expected  no `session`, an open loop, or real time (without --virtual)"
             )
         if spec.patience is not None:
             raise ConfigError(
                 f"class {name}: nobody loses patience with the engine in virtual time, which serves every request\n"
-                "  expected  no `patience`, or a search in real time (without --virtual)"
+                "  expected  no `patience`, or real time (without --virtual)"
             )
 
 

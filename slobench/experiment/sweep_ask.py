@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from slobench.config.experiment import Experiment
 from slobench.config.search_flags import parse_budget
 from slobench.config.slo import parse_slo
 from slobench.config.target import SimTarget
-from slobench.config.workload import ClosedLoop
 from slobench.errors import ConfigError
 from slobench.experiment.capacity import CapacityAsk, Wanted, ask_for
 from slobench.experiment.endpoints import refuse_unjudgeable, refuse_unsendable
@@ -14,6 +15,7 @@ from slobench.experiment.search_state import Budget, Settings
 from slobench.experiment.setup import Trial
 from slobench.experiment.stopping import refuse_undecidable
 from slobench.experiment.sweep_cells import Cell, Cells
+from slobench.experiment.virtual_arm import refuse as refuse_in_virtual_time
 
 
 def ask_of(experiment: Experiment, cell: Cell, trial: Trial, *, virtual: bool = False) -> CapacityAsk:
@@ -51,13 +53,11 @@ def refuse(cells: Cells, *, virtual: bool) -> None:
                 f"--virtual runs the simulated engine in virtual time; {cell.config.target_name} is of kind "
                 f"{target.kind}\n  expected  targets of kind sim"
             )
-        if virtual and isinstance(workload.loop, ClosedLoop):
-            raise ConfigError("virtual time has no closed loop\n  expected  rates, capacity, or a run in real time")
         slo = parse_slo(workload.slo, tuple(workload.classes))
         refuse_undecidable(workload, slo)
         refuse_unjudgeable(slo, workload, target.talk)
         refuse_unsendable(workload, target.talk)
+        if virtual and cell.load.kind != "capacity":
+            refuse_in_virtual_time(workload, slo)
         if cell.load.kind == "capacity":
-            from pathlib import Path
-
             ask_of(experiment, cell, Trial(workload, target, Path()), virtual=virtual)

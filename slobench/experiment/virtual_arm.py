@@ -9,8 +9,9 @@ import numpy as np
 
 from slobench.config.engine import Engine
 from slobench.config.slo import Slo
-from slobench.config.workload import Workload
+from slobench.config.workload import ClosedLoop, Workload
 from slobench.errors import ConfigError
+from slobench.experiment.session_load import has_sessions, refuse_in_virtual_time
 from slobench.experiment.virtual_judge import Rows
 from slobench.experiment.virtual_stream import VirtualEngine
 from slobench.metrics import checks_server, checks_workload, window
@@ -32,6 +33,10 @@ _NO_CHUNKS: dict[str, Any] = {
 }  # fmt: skip
 _NO_TELEMETRY: dict[str, Any] = {name: np.empty(0, "U1") for name in ("source", "name", "labels")}
 _NO_TELEMETRY |= {"t_ns": np.empty(0), "value": np.empty(0)}
+_WAITING = (
+    "virtual time offers single requests at given times: no closed loop, and none that waits for a reply\n"
+    "  expected  a workload with arrivals and no sessions, or real time (without --virtual)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +52,12 @@ def virtual_arm(what: Virtual, engine: Engine, seed: int, identity: Identity) ->
     """Serve the plan on an engine that begins empty; `seed` is of the noise of its steps.
 
     The client is never late and every reply is whole, so only the checks on the server and on the length look.
-    Raises ConfigError where virtual time cannot offer the plan.
+    Raises ConfigError where virtual time cannot offer the plan: what `refuse` names, and recorded turns that follow.
     """
-    refuse(what)
     plan = what.plan
+    refuse(what.workload, what.slo)
+    if plan.scheduled_ns is None or bool(np.any(plan.scheduled_ns == NULL)):
+        raise ConfigError(_WAITING)
     requests = _requests(plan, _served(what, engine, seed))
     records = Records(requests, _NO_CHUNKS, _NO_TELEMETRY)
     derived = derive(requests, _NO_CHUNKS)
@@ -88,14 +95,12 @@ def virtual_arm(what: Virtual, engine: Engine, seed: int, identity: Identity) ->
     return Arm(whole, everything.take(case.main), (chosen.start_s, chosen.end_s), chosen.mean_e2e_s)
 
 
-def refuse(what: Virtual) -> None:
-    """Raise ConfigError where requests wait for each other, or single tokens are judged: virtual time has neither."""
-    plan = what.plan
-    if plan.scheduled_ns is None or bool(np.any(plan.scheduled_ns == NULL)):
-        raise ConfigError(
-            "virtual time offers open loops of single requests\n  expected  a workload with arrivals and no sessions"
-        )
-    asked = [what.slo.common, *(one for _, one in what.slo.by_class)]
+def refuse(workload: Workload, slo: Slo) -> None:
+    """Raise ConfigError where requests wait for each other, users lose patience, or single tokens are judged."""
+    refuse_in_virtual_time(workload)
+    if has_sessions(workload) or isinstance(workload.loop, ClosedLoop):
+        raise ConfigError(_WAITING)
+    asked = [slo.common, *(one for _, one in slo.by_class)]
     if any(one.deadline or any(limit.metric == "max_gap" for limit in one.limits) for one in asked):
         raise ConfigError(
             "virtual time keeps no single tokens, so max_gap and deadline limits cannot be judged\n"

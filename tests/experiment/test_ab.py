@@ -12,6 +12,7 @@ import pytest
 
 from slobench.config.load import load_target
 from slobench.config.margins import Margins, parse_margin
+from slobench.config.workload import Workload
 from slobench.errors import ConfigError
 from slobench.experiment.ab import MOST_VOID, AbAsk, ArmName, Ran, order_of, refuse_ab, run_ab
 from slobench.experiment.ab_file import read
@@ -167,6 +168,21 @@ def test_what_pairs_could_not_compare_is_refused(tmp_path: Path) -> None:
     remote = load_target("http://127.0.0.1:9").value
     with pytest.raises(ConfigError, match="kind: sim"):
         VirtualArms(ask(tmp_path, targets={"base": remote, "new": remote}))
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ({"session": {"turns": {"dist": "constant", "value": 2}}}, "waits for a reply"),
+        ({"patience": {"wait": {"dist": "constant", "value": "1s"}}}, "patience"),
+    ],
+)
+def test_what_the_engine_in_virtual_time_leaves_out_is_refused(tmp_path: Path, keys: dict[str, Any], says: str) -> None:
+    """Rather than run as if nobody waited for a reply, or every user for ever."""
+    plain = WORKLOAD.model_dump(mode="json")
+    changed = Workload.model_validate({**plain, "classes": {"chat": {**plain["classes"]["chat"], **keys}}})
+    with pytest.raises(ConfigError, match=says):
+        VirtualArms(ask(tmp_path, workload=changed))
 
 
 def test_a_folder_with_something_in_it_needs_a_word(tmp_path: Path) -> None:
