@@ -17,7 +17,7 @@ from slobench.config.arrivals import Gamma, OnOff, Poisson, Varying
 from slobench.config.lengths import ConstantLength, EmpiricalLength, LognormalLength, PairedLength
 from slobench.config.load import load_workload
 from slobench.errors import UsageError
-from slobench.stats.held_out import fit_model, lead
+from slobench.stats.held_out import choose, fit_model, lead
 from slobench.stats.observed import observe
 from slobench.stats.processes import GAMMA, HAWKES, MMPP, ON_OFF, POISSON, WEIBULL, AnyModel
 from slobench.stats.processes import Varying as VaryingModel
@@ -28,6 +28,7 @@ from slobench.workload.fit_file import to_yaml, workload_of
 from slobench.workload.trace_facts import spearman
 from slobench.workload.traces.read import read_trace
 from slobench.workload.traces.schema import Trace, list_array, make_trace
+from tests.stats.binomial import fewest
 from tests.workload.processes import before, process
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "traces"
@@ -124,6 +125,8 @@ ROUND_TRIP: list[tuple[AnyModel, dict[str, Any], float]] = [
     (WEIBULL, {"process": "weibull", "rate": 4.0, "cv": 1.5}, 300),
     (HAWKES, {"process": "hawkes", "rate": 4.0, "branching": 0.5, "decay": 1.0}, 400),
     (MMPP, {"process": "mmpp", "rates": [9.0, 1.0], "mean_stay": ["5s", "10s"]}, 500),
+    (ON_OFF,
+     {"process": "on-off", "on_rate": 9.0, "on_cv": 1.5, "mean_on": "5s", "mean_off": "10s", "off_cv": 0.8}, 900),
     (VaryingModel(3, gamma=True),
      {"process": "varying", "cv": 1.4, "rate": {"shape": "points", "points": [["0s", 4], ["300s", 8], ["600s", 4]]}}, 600),
 ]  # fmt: skip
@@ -147,6 +150,23 @@ def test_fit_sample_fit_stays_within_the_intervals(model: AnyModel, spec: dict[s
     counted = [refitted(model, spec, span_s, seed) for seed in (10, 20)]
     held, of = (sum(each) for each in zip(*counted, strict=True))
     assert held >= 0.8 * of
+
+
+@published
+@pytest.mark.long
+def test_azure_code_comes_back_from_what_was_fitted_to_it() -> None:
+    """On/off is chosen of seven samples of its fit too; of the parameters as many intervals hold as 95 % would give."""
+    trace = read_trace(SHARED / "azure_llm_2023/AzureLLMInferenceTrace_code.csv")
+    first = choose(sample_of(trace, 0).times)
+    span_s = float(trace.numbers("arrival_ns")[-1]) / S
+    made, held, of = process_of(first.chosen, span_s), 0, 0
+    for seed in range(1, 8):
+        again = choose(distinct_times(before(made, span_s, seed), 1, seed))
+        assert again.chosen.model.name == "on/off"
+        for was, each in zip(first.chosen.parameters, again.chosen.parameters, strict=True):
+            if each.low is not None and each.high is not None:
+                held, of = held + (each.low <= was.value <= each.high), of + 1
+    assert held >= fewest(of, 0.95, 1e-3)
 
 
 def test_process_of_words_every_parameter() -> None:
