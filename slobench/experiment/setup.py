@@ -30,6 +30,7 @@ from slobench.workload.sharing import Cache
 
 SCHEMA = 1
 _RESERVED_FDS = 64
+_LONG_WORD = 8
 _LEAST_STOP = 1000  # requests in flight that a worker may have before another worker is worth splitting the stop
 _LOCAL = ("://127.", "://localhost", "://[::1]")
 
@@ -157,9 +158,14 @@ def observe(run: dict[str, Any], running: RunningTarget, secrets: Collection[str
 
 
 def secrets_of(trial: Trial, headers: Mapping[str, str]) -> set[str]:
-    """What must stand in no file: header values, and what the target's settings call a key, token or password."""
-    own = {value for spec in trial.workload.classes.values() for value in spec.headers.values()}
-    return {*headers.values(), *own, *provenance.secrets_in(trial.target.model_dump(mode="json"))}
+    """What must stand in no file: header values, and what the target's settings call a key, token or password.
+
+    Long words of header values too: a server's error may repeat the key without its `Bearer`.
+    """
+    own = (value for spec in trial.workload.classes.values() for value in spec.headers.values())
+    values = {*headers.values(), *own}
+    words = {word for value in values for word in value.split() if len(word) >= _LONG_WORD}
+    return values | words | provenance.secrets_in(trial.target.model_dump(mode="json"))
 
 
 def judged_classes(slo: Slo, names: tuple[str, ...]) -> list[str]:

@@ -30,6 +30,7 @@ from slobench.config.when import aliases, parse_when
 from slobench.config.workload import Workload
 from slobench.errors import ConfigError
 from slobench.experiment.sweep_settings import Combination, combinations
+from slobench.records.provenance import secrets_in
 from slobench.units import format_duration_ns
 from slobench.workload.variates import child, uniforms
 
@@ -183,7 +184,19 @@ def _config(
     for path, value in values.items():
         given = put(given, tuple(path.split(".")), value, f"settings.{path}")
     server = check_target(given, f"{source} with {settings_text(values)}" if values else source, loaded.path)
+    _refuse_secrets(server.value, values)
     return Config(label, _name(name), server.value, values, _digest(server.value.model_dump(mode="json"))), server
+
+
+def _refuse_secrets(target: AnyTarget, values: Mapping[str, Scalar]) -> None:
+    """Raise ConfigError where a setting is a header's value or a key: settings stand in every file of a sweep."""
+    secret = {*target.talk.headers.values(), *secrets_in(target.model_dump(mode="json"))}
+    for path, value in values.items():
+        if value in secret:
+            raise ConfigError(
+                f"settings.{path} would stand in the files of the sweep, and may be a secret\n"
+                "  expected  headers and keys in the target's own file, a file for each"
+            )
 
 
 def settings_text(values: Mapping[str, Scalar]) -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from slobench.errors import SlobenchError, TargetDiedError, TargetError, WorkerError
+from slobench.config.secrets import resolve_secrets
+from slobench.errors import ConfigError, SlobenchError, TargetDiedError, TargetError, WorkerError
 from slobench.experiment.capacity import SearchEnded, find_capacity
 from slobench.experiment.events import Event, Step
 from slobench.experiment.open_load import open_load
-from slobench.experiment.setup import Trial
+from slobench.experiment.setup import Trial, secrets_of
 from slobench.experiment.sweep_ask import ask_of
 from slobench.experiment.sweep_cells import Cell, Cells
 from slobench.experiment.sweep_file import Row, State, row_of
@@ -19,7 +21,7 @@ from slobench.experiment.sweep_numbers import output_tokens_mean, searched, summ
 from slobench.experiment.sweep_server import Kept, Servers
 from slobench.experiment.trial import Finished, Interrupts, run_trial
 from slobench.names import Exit
-from slobench.records.provenance import redact, secrets_in
+from slobench.records.provenance import redact
 from slobench.records.store import read_run_json
 
 
@@ -145,10 +147,12 @@ class LiveCells:
 
 def failed(cell: Cell, error: SlobenchError, tail: str = "") -> Row:
     """Return the row of a cell that an error ended; no secret of its target is in it."""
-    secret = secrets_in(cell.config.target.model_dump(mode="json"))
-    reason, _, rest = str(error).partition("\n")
-    texts = redact([reason[:500], (tail or rest)[-4000:]], secret)
-    return replace(row_done(cell, "failed", ""), reason=texts[0], log_tail=texts[1], error=type(error).__name__)
+    target, texts = cell.config.target, [*str(error).partition("\n")[::2]]
+    headers = dict(target.talk.headers)
+    with suppress(ConfigError):  # no key was found: none can stand there
+        headers = resolve_secrets(target.talk)
+    reason, rest = redact([texts[0], tail or texts[1]], secrets_of(Trial(cell.workload, target, Path()), headers))
+    return replace(row_done(cell, "failed", ""), reason=reason[:500], log_tail=rest[-4000:], error=type(error).__name__)
 
 
 def row_of_search(cell: Cell, ended: SearchEnded) -> Row:

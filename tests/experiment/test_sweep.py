@@ -16,16 +16,18 @@ from typing import Any
 import psutil
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
-from slobench.errors import ConfigError, RecordsError
+from slobench.errors import ConfigError, RecordsError, TargetError
 from slobench.experiment.events import Told
 from slobench.experiment.sweep import SweepEnded, prepare, run_sweep
 from slobench.experiment.sweep_cells import Cell, Cells
 from slobench.experiment.sweep_file import Numbers, load
-from slobench.experiment.sweep_live import Reports
+from slobench.experiment.sweep_live import Reports, failed
 from slobench.experiment.sweep_result import result_of
 from slobench.experiment.sweep_virtual import VirtualCells
 from slobench.experiment.trial import Interrupts
+from slobench.records.provenance import REDACTED
 from tests.experiment.sweeps import Scripted, cells, steady, written
 
 SEQS = {"grid": {"engine.max_num_seqs": [4, 64]}}
@@ -98,6 +100,23 @@ def test_failed_cells_are_rows_and_run_again_when_resumed_good_ones_are_not(tmp_
     assert [cell.config.label for cell in mended.ran] == ["c01", "c01"]
     assert steady(folder)[2:] == kept
     assert [row.numbers.goodput_rps for row in rows] == [9.0, 9.0, 5.0, 5.0]
+
+
+def test_no_secret_reaches_the_row_of_a_failed_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers repeat the key that they refuse, and commands their environment."""
+    target = {
+        "kind": "remote",
+        "url": "http://127.0.0.1:9",
+        "talk": {"api_key_env": "K", "headers": {"x-team": "s3cr"}},
+    }
+    (tmp_path / "far.yaml").write_text(yaml.safe_dump(target))
+    monkeypatch.setenv("K", "sk-0123456789")
+    (cell,) = cells(tmp_path, targets=[str(tmp_path / "far.yaml")], rates=[1]).cells
+    row = failed(cell, TargetError("HTTP 401 for s3cr\n  it said  bad key sk-0123456789"))
+    assert (row.reason, row.log_tail) == (f"HTTP 401 for {REDACTED}", f"  it said  bad key {REDACTED}")
+    assert failed(cell, TargetError("x"), tail="Bearer sk-0123456789").log_tail == REDACTED
+    monkeypatch.delenv("K")
+    assert failed(cell, ConfigError("talk.api_key_env: K is not set\n  see s3cr")).log_tail == f"  see {REDACTED}"
 
 
 def test_an_experiment_may_grow_but_not_become_another(tmp_path: Path) -> None:

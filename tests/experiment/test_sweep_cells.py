@@ -87,6 +87,7 @@ def test_more_repeats_or_settings_leave_the_keys_of_others_alone(tmp_path: Path)
         ({"settings": {"grid": {"engine.no_such": [1]}}}, "no_such"),
         ({"settings": {"grid": {"engine.max_num_seqs": [0]}}}, "settings.engine.max_num_seqs"),
         ({"settings": {"grid": {"kind.x": [1]}}}, "kind"),
+        ({"settings": {"grid": {"talk.headers.x-key": ["one", "two"]}}}, "may be a secret"),
         ({"targets": ["absent"]}, "no target named"),
         ({"workloads": ["absent"]}, "no workload named"),
         ({"slo": ["ttft<fast"]}, "ttft"),
