@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -56,8 +57,8 @@ DurationNs = Annotated[
 def beside(name: str, info: ValidationInfo) -> str:
     """Path of a file that a configuration names: relative to the folder in the validation's context, or as it is."""
     folder = (info.context or {}).get("folder")
-    found = Path(folder, name) if folder is not None else Path(name)
-    return str(found) if found.exists() else name
+    found = str(Path(folder, name) if folder is not None else Path(name))
+    return found if os.path.exists(found) else name  # noqa: PTH110 (Path.exists raises for a name too long)
 
 
 FileName = Annotated[str, AfterValidator(beside)]

@@ -13,6 +13,8 @@ from slobench.config.arrivals import mean_rate, traits
 from slobench.config.load import Loaded, apply_sets, check_workload, given_again, load_workload, public
 from slobench.config.workload import Workload
 from slobench.errors import ConfigError
+from slobench.plan import build_plan
+from slobench.report.plan import PlanFacts, describe
 from tests.workload.processes import LEVEL, VARYING
 
 CLASS = {"input_tokens": {"dist": "constant", "value": 8}, "output_tokens": {"dist": "constant", "value": 8}}
@@ -100,6 +102,33 @@ def test_a_fault_is_told_with_its_line(tmp_path: Path, arrivals: object, said: s
     assert "w.yaml:" in str(caught.value)
     assert said in str(caught.value)
     assert "from_" not in str(caught.value)
+
+
+LONG = "a" * 300
+
+
+def told(path: str) -> PlanFacts:
+    """What `slobench plan` says of a workload."""
+    workload = load_workload(path).value
+    return describe(build_plan(workload, 0), workload, 0)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"text": LONG},
+        {"arrivals": {"process": "pool", "folder": LONG}},
+        {"arrivals": {"process": "varying", "rate": {"shape": "points", "file": LONG}}},
+        {"recorded": {"file": LONG}},
+    ],
+)
+def test_a_name_too_long_for_a_file_is_told(tmp_path: Path, keys: dict[str, object]) -> None:
+    """As any other that is not there: the system refuses even to look."""
+    path = tmp_path / "w.yaml"
+    spec = keys if "recorded" in keys else CLASS | {"arrivals": {"process": "poisson", "rate": 5}} | keys
+    path.write_text(yaml.safe_dump({"name": "w", "duration": "9s", "classes": {"a": spec}}))
+    with pytest.raises(ConfigError, match="File name too long"):
+        told(str(path))
 
 
 def test_the_pages_examples_are_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
