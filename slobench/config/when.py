@@ -26,7 +26,9 @@ _WORDS: Mapping[str, Value] = {"true": True, "false": False, "null": None}
 _COMPARE: Mapping[str, Callable[[float, float], bool]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
-_REACH: Mapping[str, Callable[[float, float], float]] = {"+": operator.add, "-": operator.sub, "*": operator.mul}
+_RECKON: Mapping[str, Callable[[float, float], float]] = {
+    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "%": operator.mod,
+}  # fmt: skip
 _MOST = 1000
 _DEEPEST = 30
 EXPECTED = "e.g. max_num_batched_tokens >= 4 * max_num_seqs and target != 'sim'; names, numbers, text, and or not in"
@@ -200,12 +202,12 @@ def _read(word: str) -> int | float:
 def _joined(sign: str, left: Term, right: Term, text: str) -> Term:
     def joined(values: Names) -> float:
         a, b = _number(left(values), text), _number(right(values), text)
-        if sign in _REACH:
-            found = _REACH[sign](a, b)
-        elif b == 0:
+        if sign in {"/", "%"} and b == 0:
             raise ConfigError(f"when: {clip(text)}: divides by 0\n  expected  a condition that holds for every cell")
-        else:
-            found = a / b if sign == "/" else a % b
+        try:
+            found = _RECKON[sign](a, b)
+        except OverflowError:  # an integer that no float holds
+            found = math.inf
         if isinstance(found, float) and not math.isfinite(found):
             raise ConfigError(f"when: {clip(text)}: a number too large\n  expected  {EXPECTED}")
         return found

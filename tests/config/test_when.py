@@ -45,7 +45,8 @@ def test_what_cannot_be_read_is_one_clear_error(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["1", "policy < 3", "seqs and chunked", "seqs / 0 > 1", "seqs % 0 > 1", "policy + 1 > 2",
-                                  "load < 1", "1e300 * 1e300 > 1"])  # fmt: skip
+                                  "load < 1", "1e300 * 1e300 > 1",
+                                  f"{10**250} * {10**250} / 2 > 1", f"{10**250} * {10**250} * 0.5 > 1"])  # fmt: skip
 def test_values_that_do_not_go_together_are_told(text: str) -> None:
     with pytest.raises(ConfigError):
         parse_when(text).holds(VALUES)
