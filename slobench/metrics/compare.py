@@ -81,8 +81,8 @@ def compare(
     made = []
     for position, (new, rows) in enumerate(zip(news, found, strict=True)):
         sides = cuts[position]
-        sizes = tuple(sum(len(one.index) for one in side.runs) for side in (sides.base, sides.new))
-        judged = tuple(_row(each, next(adjusted), margins, (max(sizes), sides.noise > 0)) for each in rows)
+        counts = tuple(sum(len(one.index) for one in side.runs) for side in (sides.base, sides.new))
+        judged = tuple(_row(each, next(adjusted), margins, (max(counts), sides.noise > 0)) for each in rows)
         made.append(
             Comparison(
                 base=tuple(arm.identity.name for arm in base),
@@ -91,7 +91,7 @@ def compare(
                 unit=sides.unit,
                 paired=sides.paired,
                 assumed=sides.noise if sides.unit == "windows" else None,
-                requests=(sizes[0], sizes[1]),
+                requests=(counts[0], counts[1]),
                 settings=changed(base[0].identity, new[0].identity),
                 refused=refused[position] if refused else (),
             )
@@ -106,7 +106,7 @@ def _shown(base: Sequence[Arm], new: Sequence[Arm]) -> Sequence[Quantity]:
 
 
 def _row(contrast: Contrast, p: float, margins: Margins, size: tuple[int, bool]) -> Row:
-    margin, least = _sizes(contrast, margins)
+    margin, least = sizes(contrast, margins)
     seen = contrast.change
     worse = seen.value if contrast.kind == "latency" else -seen.value
     if p <= LEVEL and abs(worse) >= least:
@@ -126,8 +126,8 @@ def _row(contrast: Contrast, p: float, margins: Margins, size: tuple[int, bool])
 _WORDS = {"windows": "requests tell", "pairs": "pairs tell", "runs": "runs tell"}
 
 
-def _sizes(contrast: Contrast, margins: Margins) -> tuple[float, float]:
-    """(margin, least) on the scale of the change."""
+def sizes(contrast: Contrast, margins: Margins) -> tuple[float, float]:
+    """(margin, least) of a contrast, on the scale of its change."""
     if contrast.kind == "share":
         return margins.attainment, margins.attainment
     own = margins.metrics.get(contrast.key, margins.margin)

@@ -10,7 +10,7 @@ from typing import Any
 from slobench.config.margins import Margins, format_margin
 from slobench.experiment.compare import Compared
 from slobench.metrics.arm import Arm
-from slobench.metrics.compare import LEVEL, Comparison, Row
+from slobench.metrics.compare import LEVEL, Comparison, Row, sizes
 from slobench.metrics.contrast import Change
 from slobench.metrics.summary import Estimate
 from slobench.report import words
@@ -143,9 +143,7 @@ def _table(found: Comparison, margins: Margins, *, stacked: bool) -> Table | Non
             rows.append((*blank, Cell(""), *(Cell(interval, "dim") for _, interval in parts), Cell(needed, "dim")))
         else:
             told = f"{word}: {needed}" if needed else word
-            rows.append(
-                (*head[0], head[1], *(Cell(f"{a} {b}".strip()) for a, b in parts), Cell(told, TONES[row.verdict]))
-            )
+            rows.append((*head[0], head[1], *(Cell(_one(a, b)) for a, b in parts), Cell(told, TONES[row.verdict])))
     note = f"95 % intervals; unit: {unit(found)}; p over all rows by Holm"
     return Table(f"{_short(found.base)} → {_short(found.new)}", columns, tuple(rows), (note,), frozenset({""}))
 
@@ -232,12 +230,12 @@ def _figure(found: Comparison, margins: Margins) -> Figure | None:
             if contrast.of_class == "all"
             else f"{contrast.of_class} {quantity_name(contrast.key)}"
         )
-        lines.append(Line(name, *_ratios(contrast.change), tone=_CHART_TONES[row.verdict]))
+        allowed = math.exp(sizes(contrast, margins)[0])
+        lines.append(Line(name, *_ratios(contrast.change), _CHART_TONES[row.verdict], allowed))
     return forest(
         lines,
         title=f"{_short(found.base)} → {_short(found.new)}",
         about="Ratio of NEW to BASE with its 95 % interval; grey: the margin. Red: worse, blue-grey: cannot tell.",
-        margin=1 + max(margins.margin.relative, 0.01),
     )
 
 

@@ -245,13 +245,12 @@ def _figure(gated: Gated) -> Figure | None:
     lines = [
         Line(
             ("" if test.of_class == ALL else f"{test.of_class} ") + quantity_name(test.quantity.key),
-            test.ratio, test.low, test.high, _CHART_TONES[test.outcome],
+            test.ratio, test.low, test.high, _CHART_TONES[test.outcome], test.margin,
         )
         for test in tests
     ]  # fmt: skip
-    margin = max((test.margin for test in tests), default=1.05)
     about = "Ratio of NEW to BASE with its 95 % interval; grey: what the margin allows. Red: worse."
-    return forest(lines, title="Change of each metric that decides", about=about, margin=margin)
+    return forest(lines, title="Change of each metric that decides", about=about)
 
 
 def statement(gated: Gated) -> str:

@@ -52,7 +52,7 @@ def _pareto(points: Sequence[Point], axis: str, *, title: str) -> Figure | None:
     legend = (("dot c0", "SLO kept, or none given"), ("dot failed", "SLO missed or overloaded"), ("stroke c2", "front"))
     return Figure(
         title[0].upper() + title[1:],
-        f"Each point a config at a load; output tok/s for each {unit}. On the line: no other has more of both.",
+        f"Each point a config at a load; output tok/s for each {unit}. On the line: no other is better in both.",
         plot.svg(),
         legend,
         size="half",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,6 +80,17 @@ def test_every_row_has_a_verdict_with_its_size(name: str) -> None:
                 neutral = 1.0 if "ratio" in row else 0.0
                 assert change["value"] != neutral
                 assert not change["low"] <= neutral <= change["high"]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_names_in_the_picture_are_not_cut_off(name: str) -> None:
+    """At 6 pixels a letter each lies within the picture's 960."""
+    for figure in page_of(CASES[name]()).figures:
+        found = re.findall(r'class="note" x="([\d.]+)" y="[\d.]+" text-anchor="(\w+)">([^<]*)<', figure.svg)
+        assert found
+        for at, anchor, text in found:
+            end = float(at) + (6 if anchor == "start" else -6) * len(text)
+            assert 0 <= end <= 960, text
 
 
 def test_hostile_names_are_inert() -> None:

@@ -152,8 +152,11 @@ def test_json_holds_finite_numbers_only(name: str) -> None:
 
 
 def test_the_picture_has_a_line_for_each_metric_that_decides() -> None:
-    """Three intervals and their names."""
+    """Three intervals and their names, over what each one's own margin allows."""
     (figure,) = page_of(gates.passed()).figures
-    assert figure.svg.count('class="line ') == 3
+    assert figure.svg.count(' thick"') == 3
+    allowed = re.findall(r'class="line allowed" d="M([\d.]+) [\d.]+L([\d.]+)', figure.svg)
+    widths = [float(end) - float(start) for start, end in allowed]
+    assert widths[0] == widths[1] < widths[2]  # 5 %, 5 %, 10 %
     for name in ("TPOT p50", "TPOT p99", "TTFT p90"):
         assert name in figure.svg
