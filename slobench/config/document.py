@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -40,6 +40,21 @@ class Document:
 
     value: Any
     lines: Mapping[KeyPath, int]
+
+    def places(self, source: str) -> dict[KeyPath, str]:
+        """Where each value stands: the file as it is shown, and the line."""
+        return {path: f"{source}:{line}" for path, line in self.lines.items()}
+
+
+def finder(places: Mapping[KeyPath, str], source: str) -> Callable[[KeyPath], str]:
+    """Make what tells the place of a value, or of what is to hold it; `source` where none of them has one."""
+
+    def where(path: KeyPath) -> str:
+        while path and path not in places:
+            path = path[:-1]
+        return places.get(path, source)
+
+    return where
 
 
 class _Loader(yaml.SafeLoader):

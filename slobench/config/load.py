@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from slobench.config.class_slo import moved
-from slobench.config.document import Document, KeyPath, parse_document, read_document, shown
+from slobench.config.document import Document, KeyPath, finder, parse_document, read_document, shown
 from slobench.config.experiment import Experiment
 from slobench.config.find import Kind, find
 from slobench.config.presets import SloPreset, expand
@@ -82,7 +82,7 @@ def load_experiment(name_or_path: str, sets: Sequence[str] = ()) -> Loaded[Exper
 
 def given_by(document: Document, source: str) -> Given:
     """Turn a document's lines into places to tell."""
-    return Given(document.value, {path: f"{source}:{line}" for path, line in document.lines.items()})
+    return Given(document.value, document.places(source))
 
 
 def given_again(loaded: Loaded[Any]) -> Given:
@@ -109,7 +109,7 @@ def check_workload(given: Given, source: str, path: Path | None = None) -> Loade
     value = _validated("workload", given, source, path)
     if not isinstance(value, Workload):
         raise TypeError(f"expected a workload, got {type(value)}")
-    where = _where(given, source)
+    where = finder(given.places, source)
     names = tuple(value.classes)
     try:
         found = expand(value.slo)
@@ -134,7 +134,7 @@ def _with_class_clauses(given: Given, source: str) -> Given:
     data, stood = moved(given.data)
     if not stood:
         return given
-    where = _where(given, source)
+    where = finder(given.places, source)
     for place in stood.values():
         clause = given.data["classes"][place[1]]["slo"][place[3]]
         if re.search(r"class\s*=", clause):
@@ -189,16 +189,7 @@ def _validated(kind: Kind, given: Given, source: str, path: Path | None) -> Any:
         context = {"folder": None if path is None else path.parent}
         return adapter(kind).validate_python(given.data, strict=True, context=context)
     except ValidationError as error:
-        raise config_error(error, data=given.data, schema=SCHEMAS[kind], where=_where(given, source)) from None
-
-
-def _where(given: Given, source: str) -> Any:
-    def place(path: KeyPath) -> str:
-        while path and path not in given.places:
-            path = path[:-1]
-        return given.places.get(path, source)
-
-    return place
+        raise config_error(error, data=given.data, schema=SCHEMAS[kind], where=finder(given.places, source)) from None
 
 
 def apply_sets(given: Given, sets: Sequence[str]) -> Given:

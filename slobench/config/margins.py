@@ -6,12 +6,12 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, WithJsonSchema
 
 from slobench.config.base import Model
-from slobench.config.document import KeyPath, read_document, shown
+from slobench.config.document import finder, read_document, shown
 from slobench.config.problems import clip, config_error
 from slobench.errors import ConfigError
 from slobench.units import format_duration_ns, parse_duration_ns
@@ -121,21 +121,12 @@ class Margins(Model):
 
 def load_margins(path: Path) -> Margins:
     """Read a margins file; ConfigError with its place where it is not one."""
-    document, source = read_document(path), shown(path)
-
-    def where(key: KeyPath) -> str:
-        while key and key not in document.lines:
-            key = key[:-1]
-        return f"{source}:{document.lines[key]}" if key in document.lines else source
-
+    document = read_document(path)
+    where = finder(document.places(shown(path)), shown(path))
     try:
-        return Margins.model_validate(_plain(document.value))
+        return Margins.model_validate({} if document.value is None else document.value, strict=True)
     except ValidationError as error:
         raise config_error(error, data=document.value, schema=Margins, where=where) from None
-
-
-def _plain(value: Any) -> Any:
-    return value if value is not None else {}
 
 
 def with_flags(margins: Margins, flags: Sequence[str], *, per_class: bool, pairs: int | None) -> Margins:

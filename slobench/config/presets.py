@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from slobench.config.base import Model
 from slobench.config.clause import parse_clause, quantity
-from slobench.config.document import KeyPath, read_document, shown
+from slobench.config.document import finder, read_document, shown
 from slobench.config.find import find
 from slobench.config.problems import config_error
 from slobench.config.slo import parse_slo, split_clauses
@@ -43,13 +43,8 @@ class Expanded:
 def load_preset(name_or_path: str) -> SloPreset:
     """Read a preset by name or file; ConfigError with its place where it is not one."""
     path = find("slo", name_or_path)
-    document, source = read_document(path), shown(path)
-
-    def where(key: KeyPath) -> str:
-        while key and key not in document.lines:
-            key = key[:-1]
-        return f"{source}:{document.lines[key]}" if key in document.lines else source
-
+    document = read_document(path)
+    where = finder(document.places(shown(path)), shown(path))
     try:
         preset = TypeAdapter(SloPreset).validate_python(document.value, strict=True)
     except ValidationError as error:

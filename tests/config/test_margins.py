@@ -88,7 +88,19 @@ def test_a_file_is_read_and_flags_go_over_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["margin: 5", "margin: .nan%", "least: 5", "metrics: {a: x}", "margins: 5%", "pairs: 3", "least: 2.0"]
+    "text",
+    [
+        "margin: 5",
+        "margin: .nan%",
+        "least: 5",
+        "metrics: {a: x}",
+        "margins: 5%",
+        "pairs: 3",
+        "least: 2.0",
+        "pairs: '10'",
+        "per_class: 'yes'",
+        "per_class: 1",
+    ],
 )
 def test_a_bad_file_is_refused_with_its_place(text: str, tmp_path: Path) -> None:
     """The line and what was expected."""
