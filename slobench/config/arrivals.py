@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, model_validator
 
-from slobench.config.base import DurationNs, FileName, Model, beside
+from slobench.config.base import DurationNs, FileName, Model, PositiveDurationNs, beside
 from slobench.config.pool import recorded_rate
-from slobench.config.rates import Length, Level, RateFunction, mean_of, scaled
+from slobench.config.rates import Level, RateFunction, mean_of, scaled
 from slobench.errors import ConfigError
 from slobench.units import format_s, parse_duration_ns
 
@@ -65,9 +65,9 @@ class OnOff(Model):
     """Requests/s while on."""
     on_cv: GapCv = 1.0
     """Coefficient of variation of the gaps while on."""
-    mean_on: Length
+    mean_on: PositiveDurationNs
     """How long it is on, on average (exponential)."""
-    mean_off: Length
+    mean_off: PositiveDurationNs
     """How long it is off, on average (gamma)."""
     off_cv: GapCv = 1.0
     """Coefficient of variation of the off-times; 1: exponential."""
@@ -84,7 +84,7 @@ class Mmpp(Model):
     process: Literal["mmpp"] = "mmpp"
     rates: Annotated[tuple[Level, ...], Field(min_length=2, max_length=100)]
     """Requests/s in each state."""
-    mean_stay: Annotated[tuple[Length, ...], Field(min_length=2, max_length=100)]
+    mean_stay: Annotated[tuple[PositiveDurationNs, ...], Field(min_length=2, max_length=100)]
     """How long it stays in each, on average; the next state is the next in the list, after the last the first."""
 
     @model_validator(mode="after")

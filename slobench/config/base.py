@@ -11,6 +11,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     PlainSerializer,
     ValidationInfo,
     WithJsonSchema,
@@ -52,6 +53,7 @@ DurationNs = Annotated[
         }
     ),
 ]
+PositiveDurationNs = Annotated[DurationNs, Field(gt=0)]
 
 
 def beside(name: str, info: ValidationInfo) -> str:

@@ -6,9 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from slobench.config.base import DurationNs, Model
-
-Mean = Annotated[DurationNs, Field(gt=0)]
+from slobench.config.base import DurationNs, Model, PositiveDurationNs
 
 
 class ConstantTime(Model):
@@ -33,7 +31,7 @@ class UniformTime(Model):
 
 
 class _Bounded(Model):
-    max: Mean | None = None
+    max: PositiveDurationNs | None = None
     """Times above are set to it."""
 
 
@@ -41,14 +39,14 @@ class ExponentialTime(_Bounded):
     """Exponential: as likely to end at any moment; mean before it is bounded by max."""
 
     dist: Literal["exponential"] = "exponential"
-    mean: Mean
+    mean: PositiveDurationNs
 
 
 class LognormalTime(_Bounded):
     """Lognormal: mostly short, sometimes very long; mean before it is bounded by max."""
 
     dist: Literal["lognormal"] = "lognormal"
-    mean: Mean
+    mean: PositiveDurationNs
     sigma: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
     """Standard deviation of the logarithm."""
 
@@ -57,7 +55,7 @@ class WeibullTime(_Bounded):
     """Weibull; scale before it is bounded by max."""
 
     dist: Literal["weibull"] = "weibull"
-    scale: Mean
+    scale: PositiveDurationNs
     """The time that a share 1 - 1/e does not exceed; with shape 1 the mean."""
     shape: Annotated[float, Field(ge=0.1, le=100, allow_inf_nan=False)] = 1.0
     """1 is exponential; below it a longer tail."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from slobench.config.base import DurationNs, Model
+from slobench.config.base import DurationNs, Model, PositiveDurationNs
 
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -28,9 +28,9 @@ class Stall(Model):
 
     at: DurationNs
     """When it begins."""
-    lasts: Annotated[DurationNs, Field(gt=0)]
+    lasts: PositiveDurationNs
     """How long it is."""
-    every: Annotated[DurationNs, Field(gt=0)] | None = None
+    every: PositiveDurationNs | None = None
     """From one beginning to the next; null: it comes once."""
 
     @model_validator(mode="after")

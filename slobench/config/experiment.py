@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
-from slobench.config.base import DurationNs, Model, beside
+from slobench.config.base import DurationNs, Model, PositiveDurationNs, beside
 from slobench.config.margins import Percent
 from slobench.config.when import aliases, parse_when, refuse_unknown
 from slobench.errors import ConfigError
@@ -124,7 +124,7 @@ class Experiment(Model):
     """Search for the capacity of each cell; `capacity: {}` for all defaults."""
     requests: Annotated[int, Field(ge=1)] | None = None
     """Requests of each run, instead of the workload's own extent."""
-    duration: Annotated[DurationNs, Field(gt=0)] | None = None
+    duration: PositiveDurationNs | None = None
     """Length of each run, instead of the workload's own extent."""
     warmup: DurationNs | None = None
     """Shortest warm-up, instead of the workload's own."""

@@ -92,10 +92,8 @@ class NoTokens(Model):
     dist: Literal["none"] = "none"
 
 
-PlainLengths = Annotated[
-    ConstantLength | UniformLength | NormalLength | LognormalLength | WeibullLength | EmpiricalLength,
-    Field(discriminator="dist"),
-]
+_Plain = ConstantLength | UniformLength | NormalLength | LognormalLength | WeibullLength | EmpiricalLength
+PlainLengths = Annotated[_Plain, Field(discriminator="dist")]
 
 
 class MixtureLength(Model):
@@ -115,19 +113,5 @@ class MixtureLength(Model):
         return self
 
 
-Lengths = Annotated[
-    ConstantLength | UniformLength | NormalLength | LognormalLength | WeibullLength | EmpiricalLength | MixtureLength,
-    Field(discriminator="dist"),
-]
-OutputLengths = Annotated[
-    ConstantLength
-    | UniformLength
-    | NormalLength
-    | LognormalLength
-    | WeibullLength
-    | EmpiricalLength
-    | MixtureLength
-    | PairedLength
-    | NoTokens,
-    Field(discriminator="dist"),
-]
+Lengths = Annotated[_Plain | MixtureLength, Field(discriminator="dist")]
+OutputLengths = Annotated[_Plain | MixtureLength | PairedLength | NoTokens, Field(discriminator="dist")]

@@ -11,11 +11,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, model_validator
 
-from slobench.config.base import DurationNs, FileName, Model, beside
+from slobench.config.base import DurationNs, FileName, Model, PositiveDurationNs, beside
 
 Level = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 """A rate that may be 0 for a while, requests/s."""
-Length = Annotated[DurationNs, Field(gt=0)]
 
 MAX_POINTS = 100_000
 
@@ -28,7 +27,7 @@ class Ramp(Model):
     """Rate at the start, requests/s."""
     to: Level
     """Rate at the end and from then on, requests/s."""
-    over: Length
+    over: PositiveDurationNs
     """How long the way from one to the other takes."""
 
 
@@ -37,7 +36,7 @@ class Step(Model):
 
     rate: Level
     """Requests/s of this stage alone."""
-    for_: Annotated[Length, Field(alias="for")]
+    for_: Annotated[PositiveDurationNs, Field(alias="for")]
     """How long the stage lasts."""
 
 
@@ -61,7 +60,7 @@ class Spike(Model):
     """When the rise begins."""
     rise: DurationNs = 0
     """How long the rise takes; 0: a jump."""
-    hold: Length
+    hold: PositiveDurationNs
     """How long the top lasts."""
     fall: DurationNs = 0
     """How long the way back takes; 0: a jump."""
@@ -75,7 +74,7 @@ class Sinusoid(Model):
     """Rate in the middle, requests/s."""
     amplitude: Level
     """From the middle to the top, at most `mean`."""
-    period: Length
+    period: PositiveDurationNs
     """From one top to the next."""
     phase: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
     """Where in the period the run starts: 0 rising through the middle, 0.25 at the top."""
@@ -99,7 +98,7 @@ class Diurnal(Model):
     """Lowest rate / highest rate."""
     peak_at: DurationNs = 0
     """When the highest rate comes, from the start of the run."""
-    period: Length = 24 * 3600 * 10**9
+    period: PositiveDurationNs = 24 * 3600 * 10**9
     """A shorter one is a day in fast motion."""
 
 

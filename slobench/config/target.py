@@ -9,14 +9,13 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from slobench.config.base import DurationNs, Model
+from slobench.config.base import DurationNs, Model, PositiveDurationNs
 from slobench.config.engine import Engine
 from slobench.config.telemetry import Telemetry
 from slobench.config.wire import TAKES_IDS, ExtraBody, Headers
 from slobench.names import Api
 
 S, MS = 10**9, 10**6
-PositiveDurationNs = Annotated[DurationNs, Field(gt=0)]
 
 
 class Timeouts(Model):

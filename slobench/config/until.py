@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from slobench.config.base import DurationNs, Model
+from slobench.config.base import DurationNs, Model, PositiveDurationNs
 from slobench.config.clause import METRICS
 from slobench.config.problems import clip, unknown
 from slobench.errors import ConfigError
@@ -29,7 +29,7 @@ class Decided(Model):
     """How often the decision may be wrong."""
     batch: DurationNs = 10 * 10**9
     """Shortest batch of requests whose outcome counts as one value; 10 mean E2E where those are longer."""
-    first_look: Annotated[DurationNs, Field(gt=0)] = 30 * 10**9
+    first_look: PositiveDurationNs = 30 * 10**9
     """Time of the first look at what has come until then."""
     growth: Growth = 1.1
     """Each look comes at this multiple of the time of the one before."""
@@ -41,7 +41,7 @@ class Precise(Model):
     rule: Literal["precision"] = "precision"
     within: Annotated[dict[str, Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1)]
     """Metric, `ttft:p99` or `attainment` -> half-width of its interval over its value."""
-    first_look: Annotated[DurationNs, Field(gt=0)] = 30 * 10**9
+    first_look: PositiveDurationNs = 30 * 10**9
     """Time of the first look at what has come until then."""
     growth: Growth = 1.25
     """Each look comes at this multiple of the time of the one before."""

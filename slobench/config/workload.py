@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from slobench.config.arrivals import Arrivals, Burst, mean_rate
-from slobench.config.base import DurationNs, FileName, Model
+from slobench.config.base import DurationNs, FileName, Model, PositiveDurationNs
 from slobench.config.class_slo import moved
 from slobench.config.content import Images, Prefix
 from slobench.config.lengths import EmpiricalLength, Lengths, NoTokens, OutputLengths, PairedLength
@@ -181,7 +181,7 @@ class Workload(Model):
     classes: Annotated[dict[ClassName, RequestClass], Field(min_length=1)]
     requests: Annotated[int, Field(ge=1, le=MAX_REQUESTS)] | None = None
     """Number of planned requests over all classes, warm-up included; recordings may end before."""
-    duration: Annotated[DurationNs, Field(gt=0)] | None = None
+    duration: PositiveDurationNs | None = None
     """Length of the offer, warm-up included; either this or `requests`. Recordings alone need neither."""
     warmup: DurationNs | None = None
     """Shortest warm-up asked for; evaluation may take more (docs/metrics.md, Window)."""
