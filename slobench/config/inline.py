@@ -9,35 +9,23 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from slobench.config.arrivals import Arrivals, Process, at_rate
-from slobench.config.lengths import (
-    ConstantLength,
-    EmpiricalLength,
-    LognormalLength,
-    NormalLength,
-    PlainLengths,
-    UniformLength,
-    WeibullLength,
-)
+from slobench.config.lengths import PlainLengths
 from slobench.config.problems import clip, config_error, unknown
 from slobench.config.workload import Drain
 from slobench.errors import ConfigError
 
-AnyLengths = ConstantLength | UniformLength | NormalLength | LognormalLength | WeibullLength | EmpiricalLength
 T = TypeVar("T")
 
 _LENGTHS = ("constant", "uniform", "normal", "lognormal", "weibull", "empirical")
 _SHAPES = ("ramp", "steps", "spike", "sinusoid", "diurnal", "points")
 _SCALED = ("on-off", "mmpp", *_SHAPES)  # those whose rates a mean rate multiplies
 _PROCESSES = ("poisson", "constant", "gamma", "weibull", "hawkes", "pool", *_SCALED, "burst")
-_TEXTS = frozenset(
-    ("mean_on", "mean_off", "mean_stay", "over", "for", "at", "rise", "hold", "fall", "period", "peak_at", "file")
-) | {"folder", "from", "to"}
 ARRIVALS_GRAMMAR = "poisson, constant, gamma:cv=2, hawkes:branching=0.5,decay=1, ramp:from=1,to=9,over=5m, …"
-_LENGTHS_ADAPTER: TypeAdapter[AnyLengths] = TypeAdapter(PlainLengths)
+_LENGTHS_ADAPTER: TypeAdapter[PlainLengths] = TypeAdapter(PlainLengths)
 _ARRIVALS_ADAPTER: TypeAdapter[Process] = TypeAdapter(Arrivals)
 
 
-def parse_lengths(text: str, flag: str = "lengths") -> AnyLengths:
+def parse_lengths(text: str, flag: str = "lengths") -> PlainLengths:
     """Read `512`, `uniform:low=8,high=64`, `lognormal:mean=512,sigma=0.9,max=4000`, `empirical:values=1|2|3`."""
     if re.fullmatch(r"\s*[-+]?[0-9]+\s*", text):
         return _checked(_LENGTHS_ADAPTER, {"dist": "constant", "value": _number(text, flag)}, PlainLengths, flag)
@@ -50,16 +38,6 @@ def parse_lengths(text: str, flag: str = "lengths") -> AnyLengths:
     return _checked(_LENGTHS_ADAPTER, {"dist": name, **values}, PlainLengths, flag)
 
 
-def format_lengths(lengths: AnyLengths) -> str:
-    """Word a distribution as `parse_lengths` reads it back."""
-    if isinstance(lengths, ConstantLength):
-        return str(lengths.value)
-    fields = lengths.model_dump(exclude={"dist"}, exclude_defaults=True)
-    if isinstance(lengths, EmpiricalLength):
-        fields = {"values": "|".join(str(value) for value in lengths.values)}
-    return f"{lengths.dist}:" + ",".join(f"{key}={value}" for key, value in fields.items())
-
-
 def parse_arrivals(text: str, rate: float | None, flag: str = "--arrivals") -> Process:
     """Read a process of `ARRIVALS_GRAMMAR`; a rate, requests/s, is its mean rate, and needed where it has none.
 
@@ -68,7 +46,7 @@ def parse_arrivals(text: str, rate: float | None, flag: str = "--arrivals") -> P
     name, fields = _name_and_fields(text, flag, ARRIVALS_GRAMMAR)
     if name not in _PROCESSES:
         raise ConfigError(unknown(f"{flag}: no arrival process", name, _PROCESSES))
-    values = {key: _arrival_value(key, value, flag) for key, value in fields.items()}
+    values = {key: _arrival_value(value) for key, value in fields.items()}
     if name == "burst" and rate is not None:
         raise ConfigError(f"{flag}: a burst has no rate, it comes all at once\n  expected  --requests N without --rate")
     if rate is None and not names_its_rate(text) and name != "burst":
@@ -111,13 +89,14 @@ def _steps(values: dict[str, Any], flag: str) -> tuple[dict[str, Any], ...]:
     return tuple({"rate": rate, "for": time} for rate, time in zip(rates, times, strict=True))
 
 
-def _arrival_value(key: str, text: str, flag: str) -> Any:
-    """A number, text where it is a time or a file, or several of them with | between."""
+def _arrival_value(text: str) -> Any:
+    """A number where it can be read as one, else text: a time or a file; several of them with | between."""
     if "|" in text:
-        return tuple(_arrival_value(key, part, flag) for part in text.split("|"))
-    if key in _TEXTS and not re.fullmatch(r"[-+0-9.e]+", text):
+        return tuple(map(_arrival_value, text.split("|")))
+    try:
+        return _number(text, "")
+    except ConfigError:
         return text
-    return _number(text, flag)
 
 
 def parse_drain(text: str, flag: str = "--drain") -> Drain:

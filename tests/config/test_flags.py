@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from slobench.config.arrivals import Arrivals, Burst, Constant, Gamma, Poisson, mean_rate
 from slobench.config.flags import RunFlags, apply_flags, workload_from_flags
-from slobench.config.inline import format_lengths, parse_arrivals, parse_drain, parse_lengths
+from slobench.config.inline import parse_arrivals, parse_drain, parse_lengths
 from slobench.config.lengths import ConstantLength, EmpiricalLength, LognormalLength, NormalLength, UniformLength
 from slobench.config.load import load_target, load_workload
 from slobench.config.talk_flags import TalkFlags, apply_talk_flags
@@ -75,8 +75,11 @@ def two(tmp_path: Path) -> str:
 
 @given(LENGTHS)
 def test_printed_lengths_read_back(lengths: ConstantLength) -> None:
-    """format_lengths is undone by parse_lengths."""
-    assert parse_lengths(format_lengths(lengths)) == lengths
+    """Lengths written on one line with every field are those lengths."""
+    fields = lengths.model_dump(exclude={"dist"}, exclude_none=True)
+    written = {key: "|".join(map(str, value)) if key == "values" else value for key, value in fields.items()}
+    line = f"{lengths.dist}:" + ",".join(f"{key}={value}" for key, value in written.items())
+    assert parse_lengths(line) == lengths
 
 
 @pytest.mark.parametrize(
@@ -114,6 +117,7 @@ def test_a_process_on_one_line(text: str, rate: float | None, process: dict[str,
         ("ramp:from=1,to=nine,over=5m", None, "a number"),
         ("ramp:from=1,to=9,over=soon", None, "duration"),
         ("ramp:from=1,too=9,over=5m", None, "nearest   to"),
+        ("hawkes:branching=half,decay=2", 5, "a number"),
         ("hawks:branching=0.5", 5, "nearest   hawkes"),
         ("points:file=nowhere.csv", None, "cannot read nowhere.csv"),
         ("pool:folder=nowhere", None, "cannot read nowhere"),
