@@ -5,12 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-import signal
-import subprocess
-import sys
 import urllib.request
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -123,24 +118,6 @@ def test_images_are_of_their_size_and_all_different(bodies: dict[str, list[Any]]
             assert png not in seen
             seen.add(png)
     assert counts == {1, 2}
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a simulated engine."""
-    log = tmp_path_factory.mktemp("engine") / "server.log"
-    command = [sys.executable, "-m", "slobench", "serve", "sim", "--json", "--log", str(log)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
-        assert process.stdout is not None
-        try:
-            text = ""
-            for line in process.stdout:
-                text += line
-                with suppress(json.JSONDecodeError):
-                    yield json.loads(text)["url"]
-                    break
-        finally:
-            process.send_signal(signal.SIGTERM)
 
 
 def counters(url: str) -> tuple[float, float]:

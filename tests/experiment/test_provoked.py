@@ -11,7 +11,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -35,24 +34,6 @@ from tests.generate.mock_server import MockServer, after, never, one_at_a_time
 SHORT = ("--input-tokens", "16", "--output-tokens", "16", "--json", "--workers", "1")
 EASY = ("--slo", "ttft<60s", "--slo", "tpot<10s")
 """Limits that no busy machine misses: what is found is not about lateness."""
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a simulated engine that outlives the runs against it."""
-    log = tmp_path_factory.mktemp("engine") / "server.log"
-    command = [sys.executable, "-m", "slobench", "serve", "sim", "--json", "--log", str(log)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
-        assert process.stdout is not None
-        try:
-            text = ""
-            for line in process.stdout:
-                text += line
-                with suppress(json.JSONDecodeError):
-                    yield json.loads(text)["url"]
-                    break
-        finally:
-            process.send_signal(signal.SIGTERM)
 
 
 def found(shown: dict[str, Any]) -> dict[str, str]:

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -40,24 +36,6 @@ from tests.telemetry.fake_nvml import FakeNvml
 SHORT = ("--input-tokens", "64", "--output-tokens", "8", "--json", "--workers", "1", "--arrivals", "constant")
 EASY = ("--slo", "ttft<60s", "--slo", "tpot<10s")
 SAID = b"# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running 1\nvllm:request_success_total 5\n"
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a simulated engine that outlives the runs against it."""
-    log = tmp_path_factory.mktemp("engine") / "server.log"
-    command = [sys.executable, "-m", "slobench", "serve", "sim", "--json", "--log", str(log)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
-        assert process.stdout is not None
-        try:
-            text = ""
-            for line in process.stdout:
-                text += line
-                with suppress(json.JSONDecodeError):
-                    yield json.loads(text)["url"]
-                    break
-        finally:
-            process.send_signal(signal.SIGTERM)
 
 
 def codes(shown: dict[str, Any]) -> dict[str, str]:
