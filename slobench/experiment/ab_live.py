@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from slobench.errors import ConfigError, TargetError, WorkerError
+from slobench.errors import TargetError, WorkerError
 from slobench.experiment.ab import AbAsk, ArmName, Ran
 from slobench.experiment.arms import arm_of
 from slobench.experiment.events import Event, Step
+from slobench.experiment.folder import Ours
+from slobench.experiment.folder import prepare as prepare_for
 from slobench.experiment.trial import Finished, Interrupts, Trial, run_trial
 from slobench.names import Exit
+
+_OURS = Ours(files=("gate.*", "junit*"), folders=("pair-*",))
 
 
 class LiveArms:
@@ -51,20 +54,4 @@ class LiveArms:
 
 def prepare(folder: Path, *, force: bool, resume: bool) -> None:
     """Make the folder of a gate; ConfigError where it holds something and neither flag is given."""
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file\n  expected  a folder that is empty or does not exist")
-    held = sorted(folder.iterdir()) if folder.exists() else []
-    if held and not resume:
-        if not force:
-            raise ConfigError(f"{folder} is not empty\n  expected  --resume to go on, another --out, or --force")
-        for path in held:
-            if path.is_dir() and path.name.startswith("pair-"):
-                shutil.rmtree(path)
-            elif path.name.startswith(("gate.", "junit")):
-                path.unlink()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot make {folder}: {error.strerror}\n  expected  --out DIR in a place you may write to"
-        ) from None
+    prepare_for(folder, _OURS, force=force, resume=resume)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from slobench.errors import ConfigError
 from slobench.experiment.events import Event, Notice, Told
+from slobench.experiment.folder import Ours, unused_folder
+from slobench.experiment.folder import prepare as prepare_for
 from slobench.experiment.sweep_cells import Cell, Cells, settings_text
 from slobench.experiment.sweep_file import AGAIN, FILE, Row, belonging, load, row_of, save
 from slobench.experiment.sweep_live import CellEnded
@@ -18,7 +17,7 @@ from slobench.experiment.sweep_plan import Estimates, left_s
 from slobench.experiment.trial import Interrupts
 from slobench.units import format_s
 
-OURS = (FILE, "sweep.json", "sweep.md", "sweep.html")
+_OURS = Ours(files=(FILE, "sweep.json", "sweep.md", "sweep.html"), folders=("cells", "servers"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,28 +147,9 @@ def _heading(cell: Cell, order: Sequence[str], estimates: Estimates, todo: Seque
 
 def prepare(folder: Path, *, force: bool, resume: bool) -> None:
     """Make the folder of a sweep; ConfigError where it holds something and neither flag is given."""
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file\n  expected  a folder that is empty or does not exist")
-    held = sorted(folder.iterdir()) if folder.exists() else []
-    if held and not resume:
-        if not force:
-            raise ConfigError(f"{folder} is not empty\n  expected  --resume to go on, another --out, or --force")
-        for name in ("cells", "servers"):
-            shutil.rmtree(folder / name, ignore_errors=True)
-        for name in OURS:
-            (folder / name).unlink(missing_ok=True)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot make {folder}: {error.strerror}\n  expected  --out DIR in a place you may write to"
-        ) from None
+    prepare_for(folder, _OURS, force=force, resume=resume)
 
 
 def default_folder(name: str) -> Path:
     """results/<time>-<experiment>, not used before."""
-    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
-    folder, number = Path("results") / stem, 2
-    while folder.exists():
-        folder, number = Path("results") / f"{stem}-{number}", number + 1
-    return folder
+    return unused_folder(name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from slobench.config.workload import ClosedLoop, Workload
 from slobench.errors import ConfigError
 from slobench.experiment.endpoints import refuse_unjudgeable, refuse_unsendable
 from slobench.experiment.events import Event, Notice, Step
+from slobench.experiment.folder import Ours, make_folder, unused_folder
 from slobench.experiment.offer import Offer, OfferEnd, offer
 from slobench.experiment.setup import (
     Trial,
@@ -40,9 +40,12 @@ from slobench.records.store import read_run_json, write_run_json
 __all__ = ["Finished", "Interrupts", "Trial", "default_folder", "prepare_folder", "run_trial"]
 
 
-_OURS = ("run.json", "plan.parquet", "requests.parquet", "chunks.parquet", "telemetry.parquet", "server.log",
-         "report.html", "report.md", "server-requests.csv", "spool", "repeats.json",
-         "capacity.json", "capacity.md", "capacity.html")  # fmt: skip
+_OURS = Ours(
+    files=("run.json", "plan.parquet", "requests.parquet", "requests-*.parquet", "chunks.parquet", "telemetry.parquet",
+           "server.log", "report.html", "report.md", "server-requests.csv", "repeats.json",
+           "capacity.json", "capacity.md", "capacity.html"),
+    folders=("spool", "repeat-*", "probe-*"),
+)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -168,35 +171,15 @@ def _close_books(
 
 def prepare_folder(folder: Path, *, force: bool) -> None:
     """Make the results folder; ConfigError where it holds something and `force` is not given."""
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file\n  expected  a folder that is empty or does not exist")
-    if folder.exists() and any(path.name != "server.log" for path in folder.iterdir()):
+    held = make_folder(folder)
+    if any(path.name != "server.log" for path in held):
         if not force:
             raise ConfigError(
                 f"{folder} is not empty\n  expected  another --out, or --force to replace the run that is in it"
             )
-        repeats = [path.name for path in folder.glob("repeat-*") if path.is_dir()]
-        probes = [path.name for pattern in ("probe-*", "requests-*.parquet") for path in folder.glob(pattern)]
-        for name in (*_OURS, *repeats, *probes):
-            path = folder / name
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot make {folder}: {error.strerror}\n  expected  --out DIR in a place you may write to"
-        ) from None
+        _OURS.clear(folder)
 
 
 def default_folder(workload: Workload, target: AnyTarget) -> Path:
     """results/<time>-<workload>-<kind of target>, not used before."""
-    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{workload.name}-{target.kind}"
-    folder = Path("results") / stem
-    number = 2
-    while folder.exists():
-        folder = Path("results") / f"{stem}-{number}"
-        number += 1
-    return folder
+    return unused_folder(f"{workload.name}-{target.kind}")

@@ -190,9 +190,10 @@ def test_a_folder_with_something_in_it_needs_a_word(tmp_path: Path) -> None:
     (tmp_path / "pair-01").mkdir()
     (tmp_path / "gate.json").write_bytes(orjson.dumps({}))
     (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "junit-of-mine").mkdir()
     with pytest.raises(ConfigError, match="--resume"):
         prepare(tmp_path, force=False, resume=False)
     prepare(tmp_path, force=False, resume=True)
     assert (tmp_path / "gate.json").exists()
     prepare(tmp_path, force=True, resume=False)
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["junit-of-mine", "notes.txt"]
