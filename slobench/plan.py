@@ -27,6 +27,7 @@ from slobench.workload.variates import IntArray
 
 if TYPE_CHECKING:
     from slobench.config.workload import Workload
+    from slobench.workload.rows import Rows
 
 # A worker loads plans and builds none: what only building needs, pydantic's models above all, is imported there, and
 # the worker starts in half the time.
@@ -234,7 +235,6 @@ def build_plan(workload: Workload, seed: int) -> Plan:
     from slobench.config.workload import ClosedLoop
     from slobench.workload.class_content import with_content
     from slobench.workload.class_rows import closed_rows, open_rows
-    from slobench.workload.patience import with_patience
 
     closed = isinstance(workload.loop, ClosedLoop)
     rows, codes = (closed_rows if closed else open_rows)(workload, seed)
@@ -243,14 +243,24 @@ def build_plan(workload: Workload, seed: int) -> Plan:
             f"the plan of workload {workload.name!r} is empty: no arrival falls within its duration\n"
             f"  expected  a longer duration or a higher rate (now {workload.offered_rate():g}/s)"
         )
-    rows = with_patience(with_content(rows, codes, workload, seed), codes, workload, seed)
+    return plan_of(with_content(rows, codes, workload, seed), codes, workload, seed, closed=closed)
+
+
+def plan_of(  # each is one fact of the plan
+    rows: Rows, codes: IntArray, workload: Workload, seed: int, *, first: int = 0, closed: bool = False
+) -> Plan:
+    """Make a plan of rows that have their contents; codes: the class of each, first: the index of the first one."""
+    from slobench.workload.patience import with_patience
+
+    rows = with_patience(rows, codes, workload, seed)
+    index = first + np.arange(len(rows))
     prompt, priority = (np.empty(len(rows), dtype=np.int64) for _ in range(2))
     for code, (name, spec) in enumerate(workload.classes.items()):
-        mine = np.flatnonzero(codes == code)
-        prompt[mine] = prompt_refs(mine, seed=seed, name=name, shared_prefix_tokens=spec.shared_prefix_tokens)
+        mine = codes == code
+        prompt[mine] = prompt_refs(index[mine], seed=seed, name=name, shared_prefix_tokens=spec.shared_prefix_tokens)
         priority[mine] = NULL if spec.priority is None else spec.priority
     return Plan(
-        index=np.arange(len(rows)),
+        index=index,
         scheduled_ns=None if closed else rows.start_ns,
         class_code=codes.astype(np.int32),
         session=rows.session,

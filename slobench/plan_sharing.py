@@ -50,20 +50,19 @@ def planned_sharing(plan: Plan, workload: Workload, block_tokens: int = BLOCK_TO
     return sharing_of(found, plan.input_tokens, block_tokens, Partial.SERVER) if found.any() else None
 
 
-def limited_sharing(plan: Plan, workload: Workload, cache: Cache) -> Sharing | None:
-    """What a cache of so many blocks, which replies fill too, finds of the whole plan.
+def _limited(plan: Plan, workload: Workload, cache: Cache, endless: Sharing) -> Sharing | None:
+    """What a cache of so many blocks, which replies fill too, finds of the whole plan; endless: one without bounds.
 
     None where that is not known: without a number of blocks, where requests wait for replies, or in too large a plan.
     """
-    contents = prompt_contents(plan, workload)
-    kept = (plan.input_tokens + np.maximum(plan.output_tokens - 1, 0)) // cache.block_tokens
-    if cache.blocks is None or contents.unique:
+    if cache.blocks is None:
         return None
-    endless = hits(contents, plan.input_tokens, cache.block_tokens)
-    if int(kept.sum()) - endless.hit_blocks <= cache.blocks:
+    kept = int(((plan.input_tokens + np.maximum(plan.output_tokens - 1, 0)) // cache.block_tokens).sum())
+    if kept - endless.hit_blocks <= cache.blocks:
         return endless
-    if plan.after is not None or int(kept.sum()) > _MOST_BLOCKS:
+    if plan.after is not None or kept > _MOST_BLOCKS:
         return None
+    contents = prompt_contents(plan, workload)
     return hits(contents, plan.input_tokens, cache.block_tokens, None, cache.blocks, output_tokens=plan.output_tokens)
 
 
@@ -75,7 +74,7 @@ def told_sharing(plan: Plan, workload: Workload, cache: Cache) -> dict[str, Any]
     endless = planned_sharing(plan, workload, cache.block_tokens)
     if endless is None:
         return None
-    limited = limited_sharing(plan, workload, cache)
+    limited = _limited(plan, workload, cache, endless)
     found = None if limited is None else limited.hit_tokens
     of_cache = {"cache_blocks": cache.blocks, "cache_hit_tokens": found}
     return {"block_tokens": cache.block_tokens, **asdict(endless), **of_cache}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,13 +10,10 @@ from slobench.config.arrivals import Burst, Poisson, at_rate, is_level, mean_rat
 from slobench.config.lengths import EmpiricalLength, PairedLength
 from slobench.config.workload import Workload
 from slobench.errors import ConfigError
-from slobench.names import NULL
-from slobench.plan import Plan
+from slobench.plan import Plan, plan_of
 from slobench.workload.arrivals import is_steady, offsets_ns
 from slobench.workload.class_content import with_content, with_known_prefixes
 from slobench.workload.lengths import draw, draw_stratified
-from slobench.workload.patience import with_patience
-from slobench.workload.prompts import prompt_refs
 from slobench.workload.rows import Rows
 from slobench.workload.variates import IntArray, child, raw, uniforms
 
@@ -60,24 +57,9 @@ def build_segment(  # each is one fact of the load
         settling = _lengths(workload, f"settling {purpose}", codes[:settle], seed, stratified=False)
         counting = _lengths(workload, purpose, codes[settle:], seed, stratified=vr)
         columns[side] = np.concatenate([settling, counting])
-    prompt, priority = _prompts(workload, index, codes, seed)
-    rows = Rows.single(times, columns["input"], columns["output"])
-    rows = with_patience(with_content(rows, codes, with_known_prefixes(workload), seed), codes, workload, seed)
-    plan = Plan(
-        index=index,
-        scheduled_ns=times,
-        class_code=codes.astype(np.int32),
-        session=index,
-        turn=np.zeros(len(index), np.int32),
-        prompt=prompt,
-        input_tokens=columns["input"],
-        output_tokens=columns["output"],
-        priority=priority,
-        class_names=tuple(workload.classes),
-        patience_ns=rows.patience_ns,
-        images=rows.images,
-        contents=rows.contents,
-    )
+    rows = replace(Rows.single(times, columns["input"], columns["output"]), session=index)
+    rows = with_content(rows, codes, with_known_prefixes(workload), seed)
+    plan = plan_of(rows, codes, workload, seed, first=start.index)
     return Segment(plan, settle, Start(start.index + len(times), end_ns))
 
 
@@ -152,13 +134,3 @@ def _lengths(workload: Workload, purpose: str, codes: IntArray, seed: int, *, st
             stream = purpose.replace("output_tokens", "input_tokens")
         result[rows] = drawn(lengths, len(rows), child(seed, stream, name))
     return result
-
-
-def _prompts(workload: Workload, index: IntArray, codes: IntArray, seed: int) -> tuple[IntArray, IntArray]:
-    """Prompt references and priorities."""
-    prompt, priority = (np.empty(len(index), dtype=np.int64) for _ in range(2))
-    for code, (name, spec) in enumerate(workload.classes.items()):
-        rows = np.flatnonzero(codes == code)
-        prompt[rows] = prompt_refs(index[rows], seed=seed, name=name, shared_prefix_tokens=spec.shared_prefix_tokens)
-        priority[rows] = NULL if spec.priority is None else spec.priority
-    return prompt, priority
