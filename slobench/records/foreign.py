@@ -45,7 +45,17 @@ def is_foreign(path: Path) -> bool:
 
 
 def read_foreign(path: Path) -> list[ForeignRun]:
-    """Read every run in a file (or AIPerf's folder). ConfigError where it is none, or holds no single requests."""
+    """Read every run in a file (or AIPerf's folder).
+
+    ConfigError where it is none, holds no single requests, or holds values of another kind than the tool writes.
+    """
+    try:
+        return _read(path)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{path} is damaged: {error}\n  expected  the file as the tool wrote it") from None
+
+
+def _read(path: Path) -> list[ForeignRun]:
     if path.is_dir():
         return [_aiperf(path / AIPERF_RECORDS)]
     if path.name == AIPERF_SUMMARY and (path.parent / AIPERF_RECORDS).is_file():
@@ -227,8 +237,11 @@ def _floats(values: Sequence[Any]) -> FloatArray:
 
 
 def _ordered(run: ForeignRun) -> ForeignRun:
+    """Sort by start, which begins at 0. Raises ValueError where no request has a start, or not one for each."""
     order = np.argsort(run.start_s, kind="stable")
     columns = ("start_s", "ttft_s", "tpot_s", "e2e_s", "output_tokens", "ok")
+    if np.isnan(run.start_s).all() or any(len(getattr(run, name)) != len(order) for name in columns):
+        raise ValueError("not every request has a start")
     start, ttft, tpot, e2e, tokens, ok = (getattr(run, name)[order] for name in columns)
     return ForeignRun(
         run.tool, run.name, start - np.nanmin(start), ttft, tpot, e2e, tokens, ok, run.offered, run.settings

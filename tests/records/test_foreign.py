@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -151,3 +153,31 @@ def test_other_prompts_have_another_mark(tmp_path: Path) -> None:
     one = read_foreign(written(tmp_path / "a.json", vllm()))[0].offered["prompt lengths"]
     other = read_foreign(written(tmp_path / "b.json", vllm(input_lens=[5, 6, 7, 9])))[0].offered["prompt lengths"]
     assert one != other
+
+
+def damaged(content: Any) -> Iterator[Any]:
+    """The same with each of its values, at any depth, replaced by one of another kind."""
+    yield from (None, "x", 5, [None], {"a": 1})
+    items = content.items() if isinstance(content, dict) else enumerate(content if isinstance(content, list) else ())
+    for key, value in list(items):
+        for other in damaged(value):
+            again = copy.copy(content)
+            again[key] = other
+            yield again
+
+
+@pytest.mark.parametrize("content", [vllm(), guidellm(), json.loads(aiperf_lines().splitlines()[0])])
+def test_a_damaged_file_is_refused_or_read_whole(content: Any, tmp_path: Path) -> None:
+    """Never another error than the one that is meant for it; each column has every request."""
+    refused = 0
+    for each in damaged(content):
+        try:
+            runs = read_foreign(written(tmp_path / "r.json", each))
+        except ConfigError:
+            refused += 1
+        else:
+            for run in runs:
+                columns = (run.start_s, run.ttft_s, run.tpot_s, run.e2e_s, run.output_tokens, run.ok)
+                assert len({len(column) for column in columns}) == 1
+                assert not np.isnan(run.start_s).all()
+    assert refused > 10
