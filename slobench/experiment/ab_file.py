@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import orjson
 
 from slobench.errors import ConfigError, RecordsError
 from slobench.metrics.gate import Pair
+from slobench.records.whole import write_whole
 
 FILE, SCHEMA = "gate.json", 1
 
@@ -20,13 +20,8 @@ def save(
 ) -> None:
     """Write gate.json, replacing an older one when it is whole. Raises RecordsError where the disk refuses."""
     content = {"schema": SCHEMA, "asked": dict(asked), "pairs": [_of_pair(pair) for pair in pairs], "result": result}
-    aside = folder / f".{FILE}.{os.getpid()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")
-        aside.replace(folder / FILE)
-    except OSError as error:
-        raise RecordsError(f"cannot write {folder / FILE}: {error.strerror}\n  expected  a disk with room") from error
+    data = orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n"
+    write_whole(folder / FILE, lambda aside: aside.write_bytes(data))
 
 
 def keep_result(folder: Path, result: Mapping[str, Any]) -> None:

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import orjson
 
-from slobench.errors import ConfigError, InvalidRunError, RecordsError, UsageError
+from slobench.errors import ConfigError, InvalidRunError, UsageError
 from slobench.experiment.arms import find_arms
 from slobench.metrics.arm import Arm, Identity
 from slobench.metrics.past import Baseline, Past, added, of_json, past_of, to_json
 from slobench.metrics.quantities import Quantity
 from slobench.records import history
+from slobench.records.whole import write_whole
 from slobench.stats.changes import ChangePoint, change_points
 
 MOST_BYTES = 200_000
@@ -65,13 +66,7 @@ def save_baseline(path: Path, arms: Sequence[Arm]) -> Baseline:
     baseline = added(before, arms)
     while len(data := _dumped(baseline)) > MOST_BYTES and len(baseline.runs) > 1:
         baseline = Baseline(baseline.runs[1:], baseline.sketches)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(data)
-        aside.replace(path)
-    except OSError as error:
-        raise RecordsError(f"cannot write {path}: {error.strerror}\n  expected  a file you may write to") from error
+    write_whole(path, lambda aside: aside.write_bytes(data), "a file you may write to")
     return baseline
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from slobench.config.experiment import Scalar
 from slobench.errors import ConfigError, RecordsError
 from slobench.experiment.gpus import target_gpus
 from slobench.experiment.sweep_cells import Cell, Cells
+from slobench.records.whole import write_whole
 
 FILE, SCHEMA = "sweep.parquet", 1
 State = Literal["done", "invalid", "failed", "skipped"]
@@ -108,13 +108,7 @@ def save(folder: Path, rows: Sequence[Row], order: Sequence[str]) -> None:
     """
     place = {key: number for number, key in enumerate(order)}
     table = _table(sorted(rows, key=lambda row: place[row.key]))
-    aside = folder / f".{FILE}.{os.getpid()}"
-    try:
-        pq.write_table(table, aside, compression="zstd")
-        aside.replace(folder / FILE)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise RecordsError(f"cannot write {folder / FILE}: {error.strerror}\n  expected  a disk with room") from error
+    write_whole(folder / FILE, lambda aside: pq.write_table(table, aside, compression="zstd"))
 
 
 def load(folder: Path) -> list[Row]:

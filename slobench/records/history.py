@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from slobench.errors import RecordsError
+from slobench.records.whole import write_whole
 
 VERSION = 1
 SCHEMA = pa.schema(
@@ -49,9 +49,7 @@ def append(path: Path, rows: Sequence[Mapping[str, Any]]) -> int:
             fresh = [dict(row) for row in rows if (row["run"], row["started_s"]) not in known]
             if fresh:
                 table = pa.concat_tables([before, pa.Table.from_pylist(fresh, schema=SCHEMA)])
-                aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-                pq.write_table(table, aside, compression="zstd")
-                aside.replace(path)
+                write_whole(path, lambda aside: pq.write_table(table, aside, compression="zstd"))
             return len(fresh)
     except OSError as error:
         raise RecordsError(f"cannot write {path}: {error.strerror}\n  expected  a file you may write to") from error
@@ -70,4 +68,7 @@ def read(path: Path) -> pa.Table:
         raise RecordsError(
             f"{path} has version {version}, this slobench reads up to {VERSION}\n  expected  a newer one"
         )
-    return table.select(SCHEMA.names).cast(SCHEMA)
+    try:
+        return table.select(SCHEMA.names).cast(SCHEMA)
+    except pa.ArrowException as error:
+        raise RecordsError(f"cannot read {path}: {error}\n  expected  a file that --history wrote") from error

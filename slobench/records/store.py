@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from slobench.records.arrow import arrow_array, floats, integers, text_array, te
 from slobench.records.assemble import assemble
 from slobench.records.chunk_rows import narrowed
 from slobench.records.schema import CHUNKS, DERIVED, PLAN, REQUESTS, TELEMETRY, VERSION, Columns, Records, plan_schema
+from slobench.records.whole import write_whole
 
 __all__ = [
     "Stored",
@@ -134,7 +134,7 @@ def write_run_json(folder: Path, run: Mapping[str, Any]) -> None:
         text = orjson.dumps(dict(run), option=options, default=_json_of) + b"\n"
     except TypeError as error:
         raise RecordsError(f"cannot write {folder / 'run.json'}: {error}") from error
-    _replace(folder / "run.json", lambda path: _write_bytes(path, text))
+    _replace(folder / "run.json", lambda path: path.write_bytes(text))
 
 
 def read_run_json(folder: Path) -> dict[str, Any]:
@@ -196,25 +196,12 @@ def _to_arrow(field: pa.Field, values: NDArray[Any]) -> pa.Array:
     return arrow_array(values, field.type)
 
 
-def _replace(path: Path, write: Callable[[Path], None]) -> None:
-    """Write to a file beside `path`, then move it there: a reader sees the old one or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        os.replace(temporary, path)  # noqa: PTH105 (says what it does)
-    except (OSError, pa.ArrowException) as error:
-        with suppress(OSError):
-            temporary.unlink()
-        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-        raise RecordsError(
-            f"cannot write {path}: {reason}\n"
-            "  expected  a folder with free space; what the run recorded is kept in spool/\n"
-            f"  then      slobench report {path.parent}"
-        ) from error
-
-
-def _write_bytes(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    write_whole(
+        path,
+        write,
+        f"a folder with free space; what the run recorded is kept in spool/\n  then      slobench report {path.parent}",
+    )
 
 
 @contextmanager

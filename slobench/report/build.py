@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,13 @@ from slobench.config.arrivals import Process, traits
 from slobench.config.presets import expand
 from slobench.config.slo import ClassSlo, Objective, Slo, e2e_limit_s, parse_slo
 from slobench.config.workload import Workload
-from slobench.errors import RecordsError
 from slobench.metrics.ask import Ask, PlannedSharing, Thresholds
 from slobench.metrics.evaluate import Evaluation, evaluate, summarise
 from slobench.plan import Plan
 from slobench.records import store
 from slobench.records.ceiling import Ceiling
 from slobench.records.schema import Records
+from slobench.records.whole import write_text_whole
 from slobench.report import html, markdown, stopping
 from slobench.report.sharing import sharing_as_sent
 from slobench.report.summary import of_summary
@@ -78,18 +77,8 @@ def _write(view: RunView, evaluation: Evaluation, plan_table: pa.Table | None) -
         store.write_plan(folder, plan_table)
     store.write_parquet(folder, view.records, evaluation.derived, evaluation.phase, evaluation.slo_met)
     store.write_run_json(folder, view.run)
-    _write_text(folder / "report.md", lambda: markdown.render(view))
-    _write_text(folder / "report.html", lambda: html.render(view))
-
-
-def _write_text(path: Path, text: Callable[[], str]) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        aside.write_text(text(), "utf-8", errors="replace")
-        aside.replace(path)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise RecordsError(f"cannot write {path}: {error.strerror}") from error
+    write_text_whole(folder / "report.md", markdown.render(view))
+    write_text_whole(folder / "report.html", html.render(view))
 
 
 def _with_notes(run: dict[str, Any], *, ended: bool) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def test_two_that_append_at_once_lose_nothing(tmp_path: Path) -> None:
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
-    """No parquet, another table, a later version, none at all."""
+    """No parquet, another table, a later version, values of another kind, none at all."""
     path = tmp_path / "history.parquet"
     with pytest.raises(RecordsError):
         read(path)
@@ -59,4 +59,8 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     later = SCHEMA.with_metadata({"slobench.history": "2"}).empty_table()
     pq.write_table(later, path)
     with pytest.raises(RecordsError, match="newer"):
+        read(path)
+    words = pa.table({name: ["x"] for name in SCHEMA.names}).replace_schema_metadata(SCHEMA.metadata)
+    pq.write_table(words, path)
+    with pytest.raises(RecordsError, match="cannot read"):
         read(path)

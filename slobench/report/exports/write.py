@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,8 @@ from pathlib import Path
 import orjson
 import yaml
 
-from slobench.errors import RecordsError, UsageError
+from slobench.errors import UsageError
+from slobench.records.whole import write_text_whole
 from slobench.report.exports import csv_tables, llmd, openmetrics, vllm
 from slobench.report.view import RunView
 
@@ -54,7 +54,7 @@ def export(view: RunView, of: Wanted) -> tuple[Path, ...]:
     for form in of.forms:
         path = of.out or view.folder / FORMS[form]
         for name, text in texts(view, form, path).items():
-            _replace(name, text)
+            write_text_whole(name, text)
             written.append(name)
     return tuple(written)
 
@@ -82,13 +82,3 @@ def texts(view: RunView, form: str, path: Path) -> Mapping[Path, str]:
             return {path: csv_tables.requests_csv(view)}
         case _:
             return {path: openmetrics.text(view)}
-
-
-def _replace(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        aside.write_text(text, "utf-8", errors="replace")
-        aside.replace(path)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise RecordsError(f"cannot write {path}: {error.strerror}") from None
