@@ -3,54 +3,31 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 
-from slobench.config.engine import Engine
-from slobench.config.slo import Slo
 from slobench.config.workload import ClosedLoop, Workload
 from slobench.experiment.events import Event
-from slobench.experiment.stream import BATCHES, Counted, Probe, Probed
-from slobench.experiment.virtual_judge import Judge, needs_tokens
-from slobench.experiment.virtual_stream import Row, Sent, VirtualEngine, latencies, save_requests, virtual_progress
+from slobench.experiment.stream import BATCHES, Probe, Probed
+from slobench.experiment.virtual_probes import VirtualProbes
+from slobench.experiment.virtual_stream import Row, VirtualEngine, latencies
 from slobench.plan import Plan, build_plan
 from slobench.workload.class_content import with_known_prefixes
 
 _TURNS = 64  # of every user in a block of the plan
 
 
-class VirtualUsers:
+class VirtualUsers(VirtualProbes):
     """Users on the simulated engine (Stream): `rate` of a probe is their number, and each probe begins from empty."""
-
-    def __init__(
-        self,
-        spec: Engine,
-        workload: Workload,
-        slo: Slo,
-        counted: Sequence[Counted],
-        seed: int,
-        store: Path | None = None,
-    ) -> None:
-        """Begin empty. store: where `close` writes every request, as parquet."""
-        self._store, self._sent = store, list[Sent]()
-        self._spec, self._workload, self._slo = spec, workload, slo
-        self._counted, self._seed = tuple(counted), seed
-        self._each_token = needs_tokens(counted, slo)
-        self._done: list[Probed] = []
-        self._elapsed_s = 0.0
 
     def step(self, probe: Probe) -> Iterator[Event]:
         """Let N users send until n requests have counted and ended: see Stream."""
-        engine = VirtualEngine(self._spec, self._workload, self._seed + probe.seed, each_token=self._each_token)
-        engine.probe = probe.number
+        engine, judge = self._begin(probe)
         loop = self._workload.loop
         assert isinstance(loop, ClosedLoop)
         plans = _blocks(self._workload, users=round(probe.rate), seed=probe.seed)
         digest, low = _serve(engine, plans, probe, loop.think_time)
-        self._sent.append(engine.sent)
-        judge = Judge(self._slo, tuple(self._workload.classes), self._counted, engine.clock)
         rows = engine.sent.take(low, low + probe.n)
         batch_of = np.arange(probe.n) * BATCHES // probe.n
         seen = latencies(rows)
@@ -71,28 +48,7 @@ class VirtualUsers:
                 mean_tpot_s=seen.mean_tpot_s,
             )
         )
-        yield virtual_progress(self._elapsed_s, self._total(), 0)
-
-    def finished(self) -> list[Probed]:
-        """Probes that have ended since the last call: see Stream."""
-        done, self._done = self._done, []
-        return done
-
-    def drain(self) -> Iterator[Event]:
-        """Nothing is in flight between probes: see Stream."""
-        yield virtual_progress(self._elapsed_s, self._total(), 0)
-
-    def _total(self) -> int:
-        return sum(len(sent.scheduled_ns) for sent in self._sent)
-
-    def now_s(self) -> float:
-        """Time of all probes together."""
-        return self._elapsed_s
-
-    def close(self) -> None:
-        """Write what was offered, where that was asked."""
-        if self._store is not None:
-            save_requests(self._sent, tuple(self._workload.classes), self._store)
+        yield self._progress()
 
 
 def _blocks(workload: Workload, *, users: int, seed: int) -> Iterator[Plan]:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from slobench.config.engine import Engine
-from slobench.config.slo import Slo
-from slobench.config.workload import Workload
 from slobench.experiment.events import Event
 from slobench.experiment.session_load import offered_for
-from slobench.experiment.stream import BATCHES, Counted, Probe, Probed, futile
-from slobench.experiment.virtual_judge import Judge, needs_tokens
-from slobench.experiment.virtual_stream import Sent, VirtualEngine, latencies, save_requests, virtual_progress
+from slobench.experiment.stream import BATCHES, Probe, Probed, futile
+from slobench.experiment.virtual_judge import Judge
+from slobench.experiment.virtual_probes import VirtualProbes
+from slobench.experiment.virtual_stream import Sent, VirtualEngine, latencies
 from slobench.generate.following import Following
 from slobench.names import NULL
 from slobench.pacer import NEVER
@@ -37,67 +34,26 @@ class _Offer:
     ended: int = 0  # of those that count
 
 
-class VirtualSessions:
+class VirtualSessions(VirtualProbes):
     """Sessions on the simulated engine (Stream): `rate` of a probe is their number a second."""
-
-    def __init__(
-        self,
-        spec: Engine,
-        workload: Workload,
-        slo: Slo,
-        counted: Sequence[Counted],
-        seed: int,
-        store: Path | None = None,
-    ) -> None:
-        """Begin empty. store: where `close` writes every request, as parquet."""
-        self._store, self._sent = store, list[Sent]()
-        self._spec, self._workload, self._slo = spec, workload, slo
-        self._counted, self._seed = tuple(counted), seed
-        self._each_token = needs_tokens(counted, slo)
-        self._done: list[Probed] = []
-        self._elapsed_s = 0.0
 
     def step(self, probe: Probe) -> Iterator[Event]:
         """Let sessions come until all requests of the window have ended: see Stream."""
         shaped = offered_for(self._workload, probe)
-        engine = VirtualEngine(self._spec, self._workload, self._seed + probe.seed, each_token=self._each_token)
-        engine.probe = probe.number
+        engine, judge = self._begin(probe)
         plan = build_plan(shaped, probe.seed)
         engine.fits(plan)
-        self._sent.append(engine.sent)
-        judge = Judge(self._slo, tuple(self._workload.classes), self._counted, engine.clock)
         offer = _Offer(plan, shaped.warmup or 0, shaped.duration or NEVER)
         curtailed = False
         for _ in _serve(engine, offer):
             curtailed = probe.target is not None and self._is_futile(judge, engine.sent, offer, probe)
             if curtailed:
                 break
-            yield virtual_progress(self._elapsed_s + engine.now_ns / 1e9, self._total(), 0)
+            yield self._progress(engine.now_ns / 1e9)
         if offer.low is not None:
             self._done.append(self._result(judge, engine, offer, probe, curtailed=curtailed))
         self._elapsed_s += engine.now_ns / 1e9
-        yield virtual_progress(self._elapsed_s, self._total(), 0)
-
-    def finished(self) -> list[Probed]:
-        """Probes that have ended since the last call: see Stream."""
-        done, self._done = self._done, []
-        return done
-
-    def drain(self) -> Iterator[Event]:
-        """Nothing is in flight between probes: see Stream."""
-        yield virtual_progress(self._elapsed_s, self._total(), 0)
-
-    def now_s(self) -> float:
-        """Time of all probes together."""
-        return self._elapsed_s
-
-    def close(self) -> None:
-        """Write what was offered, where that was asked."""
-        if self._store is not None:
-            save_requests(self._sent, tuple(self._workload.classes), self._store)
-
-    def _total(self) -> int:
-        return sum(len(sent.scheduled_ns) for sent in self._sent)
+        yield self._progress()
 
     def _is_futile(self, judge: Judge, sent: Sent, offer: _Offer, probe: Probe) -> bool:
         """Whether the probe cannot pass any more; its number of requests is known roughly beforehand."""
