@@ -13,7 +13,7 @@ from slobench.config.durations import (
     UniformTime,
     WeibullTime,
 )
-from slobench.workload.variates import FloatArray, IntArray, exp, log, normal_quantile, uniforms
+from slobench.workload.variates import FloatArray, IntArray, log, lognormal_quantile, places, uniforms, weibull_quantile
 
 _LONGEST_NS = 2**60  # 36 years
 
@@ -29,13 +29,11 @@ def draw_ns(durations: Durations, n: int, rng: np.random.Generator) -> IntArray:
         case ExponentialTime(mean=mean):
             return _whole(-log(1 - u) * mean, durations.max)
         case LognormalTime(mean=mean, sigma=sigma):
-            # The mean of a lognormal is exp(µ + σ²/2).
-            return _whole(mean * exp(sigma * normal_quantile(u) - sigma * sigma / 2), durations.max)
+            return _whole(lognormal_quantile(u, mean, sigma), durations.max)
         case WeibullTime(scale=scale, shape=shape):
-            return _whole(scale * exp(log(-log(1 - u)) / shape), durations.max)
+            return _whole(weibull_quantile(u, scale, shape), durations.max)
         case EmpiricalTime(values=values):
-            place = np.minimum((u * len(values)).astype(np.int64), len(values) - 1)
-            return np.asarray(values, dtype=np.int64)[place]
+            return np.asarray(values, dtype=np.int64)[places(u, len(values))]
 
 
 def _whole(times_ns: FloatArray, most_ns: int | None) -> IntArray:

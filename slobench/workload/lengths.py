@@ -17,7 +17,17 @@ from slobench.config.lengths import (
     UniformLength,
     WeibullLength,
 )
-from slobench.workload.variates import FloatArray, IntArray, child, exp, log, normal_quantile, raw, uniforms
+from slobench.workload.variates import (
+    FloatArray,
+    IntArray,
+    child,
+    lognormal_quantile,
+    normal_quantile,
+    places,
+    raw,
+    uniforms,
+    weibull_quantile,
+)
 
 _MOST_TOKENS = 10_000_000
 
@@ -35,7 +45,7 @@ def draw_lengths(
     if not isinstance(output_tokens, PairedLength):
         return draw(input_tokens, n, rng), draw(output_tokens, n, child(seed, "output_tokens", name))
     assert isinstance(input_tokens, EmpiricalLength)  # as the class's own check says
-    place = _pick(uniforms(n, rng), len(input_tokens.values))
+    place = places(uniforms(n, rng), len(input_tokens.values))
     return (
         np.asarray(input_tokens.values, dtype=np.int64)[place],
         np.asarray(output_tokens.values, dtype=np.int64)[place],
@@ -54,16 +64,15 @@ def by_inversion(lengths: Lengths | NoTokens, u: FloatArray) -> IntArray:
         case ConstantLength(value=value):
             return np.full(len(u), value, dtype=np.int64)
         case UniformLength(low=low, high=high):
-            return low + _pick(u, high - low + 1)
+            return low + places(u, high - low + 1)
         case NormalLength(mean=mean, std=std):
             return _clip(mean + std * normal_quantile(u), lengths)
         case LognormalLength(mean=mean, sigma=sigma):
-            # The mean of a lognormal is exp(µ + σ²/2).
-            return _clip(mean * exp(sigma * normal_quantile(u) - sigma * sigma / 2), lengths)
+            return _clip(lognormal_quantile(u, mean, sigma), lengths)
         case EmpiricalLength(values=values):
-            return np.asarray(values, dtype=np.int64)[_pick(u, len(values))]
+            return np.asarray(values, dtype=np.int64)[places(u, len(values))]
         case WeibullLength(scale=scale, shape=shape):
-            return _clip(scale * exp(log(-log(1 - u)) / shape), lengths)
+            return _clip(weibull_quantile(u, scale, shape), lengths)
         case MixtureLength():
             return _of_parts(lengths, u)
         case NoTokens():
@@ -82,11 +91,6 @@ def _of_parts(lengths: MixtureLength, u: FloatArray) -> IntArray:
         result[own] = by_inversion(part, within)
         low = high
     return result
-
-
-def _pick(u: FloatArray, n: int) -> IntArray:
-    """Integers 0 .. n-1 from uniforms; the minimum guards the product's rounding up to n."""
-    return np.minimum((u * n).astype(np.int64), n - 1)
 
 
 def _clip(x: FloatArray, lengths: NormalLength | LognormalLength | WeibullLength) -> IntArray:

@@ -157,6 +157,21 @@ def normal_quantile(u: FloatArray) -> FloatArray:
     return z
 
 
+def lognormal_quantile(u: FloatArray, mean: float, sigma: float) -> FloatArray:
+    """Turn uniforms in (0, 1) into lognormal variates of this mean, exp(µ + σ²/2), increasing in u."""
+    return mean * exp(sigma * normal_quantile(u) - sigma * sigma / 2)
+
+
+def weibull_quantile(u: FloatArray, scale: float, shape: float) -> FloatArray:
+    """Turn uniforms in (0, 1) into Weibull variates, increasing in u."""
+    return scale * exp(log(-log(1 - u)) / shape)
+
+
+def places(u: FloatArray, n: int) -> IntArray:
+    """Turn uniforms in (0, 1) into integers 0 .. n-1; the minimum guards the product's rounding up to n."""
+    return np.minimum((u * n).astype(np.int64), n - 1)
+
+
 def exponentials(n: int, rng: np.random.Generator) -> FloatArray:
     """Draw n exponential variates of mean 1, by inversion."""
     return -log(uniforms(n, rng))
