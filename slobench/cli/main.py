@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -11,7 +10,6 @@ import typer
 
 from slobench import __version__
 from slobench.errors import SlobenchError
-from slobench.names import Exit
 
 _COMMANDS = {
     "run": "Offer one workload once; report, files, verdict.",
@@ -89,11 +87,3 @@ def main() -> None:
     except SlobenchError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit)
-    except SystemExit as end:
-        if end.code == Exit.INTERRUPTED:
-            # CPython would end itself by SIGINT where Ctrl-C came while it ran text, as it does to make a dataclass,
-            # whoever caught it since (_Py_UnhandledKeyboardInterrupt): exit code -2 for who started us, not 130.
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(Exit.INTERRUPTED)
-        raise
