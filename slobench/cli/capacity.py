@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -87,9 +86,7 @@ def command(
         typer.Option(help="Go on with the search in --out; its probes are used again.", rich_help_panel=options.RUN),
     ] = False,
     as_json: options.AsJson = False,
-    quiet: Annotated[
-        bool, typer.Option(help="No progress, and only the result line.", rich_help_panel=options.RUN)
-    ] = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Find the highest load at which the SLO still holds, with an interval, and certify a load below it."""
     from slobench.cli.run import load_both
@@ -195,8 +192,7 @@ def perform(ask: CapacityAsk, *, quiet: bool) -> SearchEnded:
 
 def show(ended: SearchEnded, *, as_json: bool, quiet: bool) -> int:
     """Write the reports and print the result; the exit code."""
-    import orjson
-
+    from slobench.cli.output import json_of, replace_unshowable
     from slobench.experiment.capacity import result_json
     from slobench.report.capacity import exit_of, view_of
     from slobench.report.capacity_files import write_reports
@@ -206,9 +202,7 @@ def show(ended: SearchEnded, *, as_json: bool, quiet: bool) -> int:
     write_reports(view)
     if as_json:
         found = result_json(ended.ask, ended.history, ended.found)
-        typer.echo(
-            orjson.dumps({**found, "exit": int(exit_of(view)), "out": str(view.folder)}, option=orjson.OPT_INDENT_2)
-        )
+        typer.echo(json_of({**found, "exit": int(exit_of(view)), "out": str(view.folder)}))
     elif quiet:
         typer.echo(result_line(view))
     else:
@@ -216,9 +210,6 @@ def show(ended: SearchEnded, *, as_json: bool, quiet: bool) -> int:
 
         from slobench.report.console_capacity import render
 
-        for stream in (sys.stdout, sys.stderr):
-            reconfigure = getattr(stream, "reconfigure", None)
-            if reconfigure is not None:  # a terminal that cannot show "≤" must not lose the report
-                reconfigure(errors="replace")
+        replace_unshowable()
         render(view, Console(highlight=False))
     return int(exit_of(view))

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from slobench.cli import options
-
-if TYPE_CHECKING:
-    from slobench.report.page import Page
 
 
 def command(
@@ -39,9 +36,10 @@ def command(
         typer.Option(help="Also write compare.json, compare.md and compare.html there.", show_default=False),
     ] = None,
     as_json: options.AsJson = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print the verdict only.")] = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Compare runs: both values of every metric, their ratio with an interval, and a verdict with its size."""
+    from slobench.cli.output import show_page, write_json, write_pages
     from slobench.config.margins import Margins, parse_percent, with_flags
     from slobench.experiment.compare import compare_runs
     from slobench.report.compare import page_of, to_json
@@ -54,50 +52,3 @@ def command(
         write_pages(out, "compare", page)
         write_json(out / "compare.json", data)
     show_page(page_of(compared, out, stacked=True), data, as_json=as_json, quiet=quiet)
-
-
-def write_pages(folder: Path, name: str, page: Page) -> None:
-    """Write NAME.md and NAME.html. Raises RecordsError where the disk refuses."""
-    from slobench.errors import RecordsError
-    from slobench.report import page_html, page_markdown
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{name}.md").write_text(page_markdown.render(page), "utf-8")
-        (folder / f"{name}.html").write_text(page_html.render(page), "utf-8")
-    except OSError as error:
-        raise RecordsError(f"cannot write {folder}: {error.strerror}\n  expected  a folder with room") from None
-
-
-def write_json(path: Path, data: object) -> None:
-    """Write plain data as JSON. Raises RecordsError where the disk refuses."""
-    import orjson
-
-    from slobench.errors import RecordsError
-
-    try:
-        path.write_bytes(orjson.dumps(data, option=orjson.OPT_INDENT_2) + b"\n")
-    except OSError as error:
-        raise RecordsError(f"cannot write {path}: {error.strerror}\n  expected  a folder with room") from None
-
-
-def show_page(page: Page, data: object, *, as_json: bool, quiet: bool) -> None:
-    """Print a page: as JSON, its verdict alone, or everything."""
-    import sys
-
-    import orjson
-
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:  # a terminal that cannot show "≤" must not lose the report
-            reconfigure(errors="replace")
-    if as_json:
-        typer.echo(orjson.dumps(data, option=orjson.OPT_INDENT_2).decode())
-    elif quiet:
-        typer.echo(f"{page.word}  {page.meaning}")
-    else:
-        from rich.console import Console
-
-        from slobench.report.console_page import render
-
-        render(page, Console(highlight=False))

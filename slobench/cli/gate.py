@@ -85,24 +85,21 @@ def command(
     ] = None,
     model: options.ModelName = None,
     api: options.Api = None,
-    arrivals: Annotated[
-        str | None, typer.Option(help="poisson, constant, gamma:cv=2.", rich_help_panel=options.LOAD)
-    ] = None,
-    rate: Annotated[str | None, typer.Option(help="Offered load, requests/s.", rich_help_panel=options.LOAD)] = None,
-    requests: Annotated[
-        int | None, typer.Option(help="Planned requests a run, warm-up included.", rich_help_panel=options.LOAD)
-    ] = None,
-    duration: Annotated[
-        str | None, typer.Option(help="Length of a run, e.g. 90s.", rich_help_panel=options.LOAD)
-    ] = None,
+    arrivals: options.Arrivals = None,
+    rate: options.Rate = None,
+    requests: options.Requests = None,
+    duration: options.Duration = None,
     input_tokens: options.InputTokens = None,
     output_tokens: options.OutputTokens = None,
     warmup: options.Warmup = None,
     slo: options.SloClauses = None,
+    goodput: options.Goodput = None,
     timeout: options.Timeouts = None,
     header: options.Headers = None,
     api_key_env: options.ApiKeyEnv = None,
     ignore_eos: options.IgnoreEos = None,
+    insecure: options.Insecure = False,
+    ca_bundle: options.CaBundle = None,
     workers: options.Workers = None,
     sets: options.Sets = None,
     out: options.Out = None,
@@ -119,9 +116,7 @@ def command(
         bool, typer.Option(help="Print the procedure with the numbers of this case.", rich_help_panel=_OUTPUT)
     ] = False,
     as_json: options.AsJson = False,
-    quiet: Annotated[
-        bool, typer.Option(help="No progress, and only the verdict.", rich_help_panel=options.RUN)
-    ] = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Decide whether NEW is worse than BASE: exit 0 passed, 5 regression, 7 could not decide."""
     from slobench.config.flags import RunFlags
@@ -138,11 +133,11 @@ def command(
         raise typer.Exit(_show(gated, out, junit, markdown, explain=explain, as_json=as_json, quiet=quiet))
     loads = RunFlags(
         arrivals=arrivals, rate=rate, requests=requests, duration=duration, warmup=warmup, input_tokens=input_tokens,
-        output_tokens=output_tokens, slo=tuple(slo or ()),
+        output_tokens=output_tokens, slo=tuple(slo or ()), goodput=tuple(goodput or ()),
     )  # fmt: skip
     talks = TalkFlags(
-        model=model, api=api, api_key_env=api_key_env, ignore_eos=ignore_eos, headers=tuple(header or ()),
-        timeouts=tuple(timeout or ()),
+        model=model, api=api, api_key_env=api_key_env, ignore_eos=ignore_eos, insecure=insecure, ca_bundle=ca_bundle,
+        headers=tuple(header or ()), timeouts=tuple(timeout or ()),
     )  # fmt: skip
     both = ab or (aa or "", aa or "")
     own = (tuple(base_set or ()), tuple(new_set or base_set or ()) if aa else tuple(new_set or ()))
@@ -238,9 +233,7 @@ def _ask(
     )
 
 
-def _with(
-    ask: AbAsk, out: Path | None, *, seed: int, workers: int | None, aa: bool, resume: bool
-) -> AbAsk:  # fmt: skip
+def _with(ask: AbAsk, out: Path | None, *, seed: int, workers: int | None, aa: bool, resume: bool) -> AbAsk:
     from dataclasses import replace
 
     from slobench.errors import UsageError
@@ -288,7 +281,7 @@ def _show(
     quiet: bool,
 ) -> int:  # fmt: skip
     """Write every report that was asked for, print one; the exit code."""
-    from slobench.cli.compare import show_page, write_json, write_pages
+    from slobench.cli.output import show_page, write_json, write_pages, write_text
     from slobench.experiment.ab_file import keep_result
     from slobench.report import gate as gate_report
     from slobench.report.gate_explain import explain as explained
@@ -303,9 +296,9 @@ def _show(
         else:
             keep_result(folder, data)
     if junit is not None:
-        _write(junit, render_junit(gated))
+        write_text(junit, render_junit(gated))
     if markdown is not None:
-        _write(markdown, render_markdown(page))
+        write_text(markdown, render_markdown(page))
     if os.environ.get("GITHUB_ACTIONS") == "true" or os.environ.get("GITHUB_STEP_SUMMARY"):
         _tell_github(gated)
     if explain and not as_json:
@@ -323,13 +316,3 @@ def _tell_github(gated: Gated) -> None:
             file.write(step_summary(gated))
     for line in workflow_commands(gated):
         typer.echo(line, err=True)
-
-
-def _write(path: Path, text: str) -> None:
-    from slobench.errors import RecordsError
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, "utf-8")
-    except OSError as error:
-        raise RecordsError(f"cannot write {path}: {error.strerror}\n  expected  a file you may write to") from None

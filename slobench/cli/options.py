@@ -33,6 +33,27 @@ IgnoreEos = Annotated[
 Insecure = Annotated[bool, typer.Option(help="Do not verify TLS certificates.", rich_help_panel=SERVER)]
 CaBundle = Annotated[str | None, typer.Option(help="PEM file of trusted certificates.", rich_help_panel=SERVER)]
 
+Arrivals = Annotated[
+    str | None,
+    typer.Option(
+        help="poisson, constant, gamma:cv=2, weibull:cv=2, on-off:mean_on=20s,mean_off=40s, "
+        "hawkes:branching=0.5,decay=1, ramp:from=1,to=9,over=5m, burst, …",
+        rich_help_panel=LOAD,
+    ),
+]
+Rate = Annotated[
+    str | None,
+    typer.Option("--rate", "--request-rate", help="Offered load, requests/s, or inf.", rich_help_panel=LOAD),
+]
+Requests = Annotated[
+    int | None,
+    typer.Option(
+        "--requests", "--num-prompts", help="Planned requests of a run, warm-up included.", rich_help_panel=LOAD
+    ),
+]
+Duration = Annotated[
+    str | None, typer.Option(help="Length of the offer, e.g. 60s, warm-up included.", rich_help_panel=LOAD)
+]
 InputTokens = Annotated[
     str | None, typer.Option(help="512, uniform:low=8,high=64, lognormal:mean=512,sigma=0.9 …", rich_help_panel=LOAD)
 ]
@@ -73,5 +94,8 @@ Export = Annotated[
         rich_help_panel=RUN,
         show_default=False,
     ),
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", help="No progress, and only the verdict or the result line.", rich_help_panel=RUN)
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=RUN)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,8 +17,8 @@ def command(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="Folder of a run, e.g. results/chat-1.", show_default=False)
     ],
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print the verdict only.")] = False,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
     slo: Annotated[
         list[str] | None,
         typer.Option(
@@ -52,24 +51,21 @@ def command(
     if exports.printed:
         typer.echo(write.printable(view, exports), nl=False)
     else:
-        show(view, json=json, quiet=quiet)  # first: an export that this run cannot have must not cost its report
+        show(view, as_json=as_json, quiet=quiet)  # first: an export that this run cannot have must not cost its report
         for path in write.export(view, exports):
             typer.echo(f"written  {path}", err=True)
     raise typer.Exit(view.summary.exit)
 
 
-def show(view: RunView, *, json: bool, quiet: bool) -> None:
+def show(view: RunView, *, as_json: bool, quiet: bool) -> None:
     """Print a report to standard output: JSON, the verdict alone, or everything."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:  # a terminal that cannot show "≤" must not lose the report
-            reconfigure(errors="replace")
-    if json:
-        import orjson
+    from slobench.cli.output import json_of, replace_unshowable
 
+    replace_unshowable()
+    if as_json:
         from slobench.report.summary import to_json
 
-        typer.echo(orjson.dumps(to_json(view), option=orjson.OPT_INDENT_2).decode())
+        typer.echo(json_of(to_json(view)))
     elif quiet:
         from slobench.report.words import clean
 

@@ -29,20 +29,8 @@ def command(
     target: options.TargetName = "sim",
     model: options.ModelName = None,
     api: options.Api = None,
-    arrivals: Annotated[
-        str | None,
-        typer.Option(
-            help="poisson, constant, gamma:cv=2, weibull:cv=2, on-off:mean_on=20s,mean_off=40s, "
-            "hawkes:branching=0.5,decay=1, ramp:from=1,to=9,over=5m, burst, …",
-            rich_help_panel=options.LOAD,
-        ),
-    ] = None,
-    rate: Annotated[
-        str | None,
-        typer.Option(
-            "--rate", "--request-rate", help="Offered load, requests/s, or inf.", rich_help_panel=options.LOAD
-        ),
-    ] = None,
+    arrivals: options.Arrivals = None,
+    rate: options.Rate = None,
     burstiness: Annotated[
         float | None, typer.Option(help="vLLM's spelling of gamma arrivals: 1/cv².", rich_help_panel=options.LOAD)
     ] = None,
@@ -55,15 +43,8 @@ def command(
             rich_help_panel=options.LOAD,
         ),
     ] = None,
-    requests: Annotated[
-        int | None,
-        typer.Option(
-            "--requests", "--num-prompts", help="Planned requests, warm-up included.", rich_help_panel=options.LOAD
-        ),
-    ] = None,
-    duration: Annotated[
-        str | None, typer.Option(help="Length of the offer, e.g. 60s, warm-up included.", rich_help_panel=options.LOAD)
-    ] = None,
+    requests: options.Requests = None,
+    duration: options.Duration = None,
     until_decided: Annotated[
         bool,
         typer.Option(
@@ -105,9 +86,7 @@ def command(
     history: options.History = None,
     export: options.Export = None,
     as_json: options.AsJson = False,
-    quiet: Annotated[
-        bool, typer.Option(help="No progress, and only the verdict.", rich_help_panel=options.RUN)
-    ] = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Offer one workload once; print a report, keep the records, end with a verdict."""
     from slobench.config.flags import RunFlags

@@ -34,7 +34,7 @@ def command(
                      rich_help_panel=options.RUN),
     ] = False,
     as_json: options.AsJson = False,
-    quiet: Annotated[bool, typer.Option(help="Only notices and the verdict.", rich_help_panel=options.RUN)] = False,
+    quiet: options.Quiet = False,
 ) -> None:  # fmt: skip
     """Run every cell of an experiment, keep each as it ends, and name the best config, or say which cannot be told."""
     from slobench.config.load import load_experiment
@@ -59,7 +59,7 @@ def command(
 
 
 def _show_plan(cells: Cells, folder: Path | None, *, virtual: bool, as_json: bool) -> None:
-    from slobench.cli.compare import show_page
+    from slobench.cli.output import show_page
     from slobench.experiment.sweep_file import AGAIN, belonging, load
     from slobench.report.sweep_plan import page_of, to_json
 
@@ -110,7 +110,7 @@ def _runner(cells: Cells, folder: Path, interrupts: Interrupts, *, virtual: bool
 
 def _show(ended: SweepEnded, *, as_json: bool, quiet: bool) -> int:
     """Write the reports and print one; the exit code."""
-    from slobench.cli.compare import show_page, write_json, write_pages
+    from slobench.cli.output import show_page, write_json, write_pages
     from slobench.experiment.sweep_result import result_of
     from slobench.report.sweep import exit_of, page_of
     from slobench.report.sweep_json import to_json

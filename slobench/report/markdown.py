@@ -117,7 +117,8 @@ def _rows(facts: Iterable[Sequence[str]]) -> Iterator[str]:
     yield ""
 
 
-def _table(table: Table) -> Iterator[str]:
+def table_rows(table: Table) -> Iterator[str]:
+    """Yield a table's lines under its title, its notes left out."""
     yield f"## {escape(table.title)}"
     yield ""
     yield "| " + " | ".join(escape(column) for column in table.columns) + " |"
@@ -126,6 +127,10 @@ def _table(table: Table) -> Iterator[str]:
     for row in table.rows:
         yield "| " + " | ".join(_cell(cell) for cell in row) + " |"
     yield ""
+
+
+def _table(table: Table) -> Iterator[str]:
+    yield from table_rows(table)
     for note in table.notes:
         yield escape(f"{note[0].upper()}{note[1:]}") + "  "
     if table.notes:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from slobench.report import words
-from slobench.report.markdown import escape
+from slobench.report.markdown import escape, table_rows
 from slobench.report.page import Page
-from slobench.report.tables import Cell, Table
+from slobench.report.tables import Table
 
 _SIGNS = {"good": "✅", "warn": "⚠️", "bad": "❌"}
 
@@ -38,18 +38,7 @@ def _lines(page: Page) -> Iterator[str]:
 
 def markdown_table(table: Table) -> Iterator[str]:
     """Yield the lines of one table under its title."""
-    yield f"## {escape(table.title)}"
-    yield ""
-    yield "| " + " | ".join(escape(column) for column in table.columns) + " |"
-    left = [i == 0 or column in table.left or not column for i, column in enumerate(table.columns)]
-    yield "|" + "|".join("---" if each else "---:" for each in left) + "|"
-    yield from ("| " + " | ".join(_cell(cell) for cell in row) + " |" for row in table.rows)
-    yield ""
+    yield from table_rows(table)
     for note in table.notes:
         yield escape(note)
         yield ""
-
-
-def _cell(cell: Cell) -> str:
-    text = escape(cell.text)
-    return f"**{text}**" if text and cell.tone in {"strong", "bad"} else text

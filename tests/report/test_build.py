@@ -147,7 +147,7 @@ def test_a_folder_without_a_run_is_a_readable_error(tmp_path: Path) -> None:
         build_report(tmp_path / "nothing")
 
 
-@pytest.mark.parametrize(("options", "start"), [({"json": True}, "{"), ({"quiet": True}, "VALID"), ({}, "VALID")])
+@pytest.mark.parametrize(("options", "start"), [({"as_json": True}, "{"), ({"quiet": True}, "VALID"), ({}, "VALID")])
 def test_the_command_prints_and_ends_with_the_summarys_exit_code(
     options: dict[str, bool], start: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
