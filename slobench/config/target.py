@@ -110,16 +110,22 @@ Gpus = Annotated[int, Field(ge=1)] | None
 Price = Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
 
 
-class SimTarget(Model):
-    """The embedded simulated engine, started on a free local port."""
+class _Server(Model):
+    """What is said of every target that serves tokens."""
 
-    kind: Literal["sim"]
+    kind: str
     about: str = ""
     gpus: Gpus = None
     """GPUs behind the target; null: not known, and nothing is given per GPU."""
     price_per_hour: Price = None
     """What the whole target costs an hour, in $, for the cost of good tokens; null: not known."""
     telemetry: Telemetry = Telemetry()
+
+
+class SimTarget(_Server):
+    """The embedded simulated engine, started on a free local port."""
+
+    kind: Literal["sim"]
     engine: Engine = Engine()
     port: Annotated[int, Field(ge=0, le=65535)] = 0
     """0: a free one."""
@@ -150,31 +156,19 @@ class NullTarget(Model):
         return self
 
 
-class RemoteTarget(Model):
+class RemoteTarget(_Server):
     """Any OpenAI-compatible endpoint that runs already."""
 
     kind: Literal["remote"]
-    about: str = ""
-    gpus: Gpus = None
-    """GPUs behind the target; null: not known, and nothing is given per GPU."""
-    price_per_hour: Price = None
-    """What the whole target costs an hour, in $, for the cost of good tokens; null: not known."""
-    telemetry: Telemetry = Telemetry()
     url: BaseUrl
     """scheme://host[:port][/prefix]; a /v1 at its end is left out."""
     talk: Talk = Talk()
 
 
-class VllmTarget(Model):
+class VllmTarget(_Server):
     """A vLLM server, started and stopped by us."""
 
     kind: Literal["vllm"]
-    about: str = ""
-    gpus: Gpus = None
-    """GPUs behind the target; null: not known, and nothing is given per GPU."""
-    price_per_hour: Price = None
-    """What the whole target costs an hour, in $, for the cost of good tokens; null: not known."""
-    telemetry: Telemetry = Telemetry()
     env: str | None = None
     """Folder of the environment that vLLM is installed in (its bin/vllm is run); null: vllm on PATH."""
     serve: str
@@ -191,16 +185,10 @@ class VllmTarget(Model):
     )
 
 
-class CommandTarget(Model):
+class CommandTarget(_Server):
     """Any other server that a command starts."""
 
     kind: Literal["command"]
-    about: str = ""
-    gpus: Gpus = None
-    """GPUs behind the target; null: not known, and nothing is given per GPU."""
-    price_per_hour: Price = None
-    """What the whole target costs an hour, in $, for the cost of good tokens; null: not known."""
-    telemetry: Telemetry = Telemetry()
     argv: Annotated[tuple[str, ...], Field(min_length=1)]
     """`{port}` is replaced by the port."""
     environ: dict[str, str] = Field(default_factory=dict)

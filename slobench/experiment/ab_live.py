@@ -8,7 +8,7 @@ from pathlib import Path
 from slobench.errors import TargetError, WorkerError
 from slobench.experiment.ab import AbAsk, ArmName, Ran
 from slobench.experiment.arms import arm_of
-from slobench.experiment.events import Event, Step
+from slobench.experiment.events import Event, Step, passed_on
 from slobench.experiment.folder import Ours
 from slobench.experiment.folder import prepare as prepare_for
 from slobench.experiment.trial import Finished, Interrupts, Trial, run_trial
@@ -28,17 +28,11 @@ class LiveArms:
         ask = self._ask
         folder = ask.folder / f"pair-{number:02d}" / name
         trial = Trial(ask.workload, ask.targets[name], folder, seed, ask.workers, force=True)
-        finished: Finished | None = None
         try:
-            for event in run_trial(trial, self._interrupts):
-                if isinstance(event, Finished):
-                    finished = event
-                else:
-                    yield event
+            finished = yield from passed_on(run_trial(trial, self._interrupts), Finished)
         except TargetError as error:
             yield Ran(None, failure=str(error).partition("\n")[0])
             return
-        assert finished is not None
         self._interrupts.offering = False
         yield Step(f"report of pair {number}, {name}")
         code = self._report(folder)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
+from typing import TypeVar, cast
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +83,16 @@ class Searching:
 
 
 Event = Step | Progress | Notice | Told | Searching
+Last = TypeVar("Last")
+
+
+def passed_on(events: Iterable[Event | Last], last: type[Last]) -> Generator[Event, None, Last]:
+    """Pass events on, and return the one that they end with."""
+    found: Last | None = None
+    for event in events:
+        if isinstance(event, last):
+            found = event
+        else:
+            yield cast("Event", event)
+    assert found is not None
+    return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from slobench.experiment.events import Event, Notice, Told
+from slobench.experiment.events import Event, Notice, Told, passed_on
 from slobench.experiment.folder import Ours, unused_folder
 from slobench.experiment.folder import prepare as prepare_for
 from slobench.experiment.sweep_cells import Cell, Cells, settings_text
@@ -70,12 +70,7 @@ def run_sweep(
                 yield Told(f"{_place(cell, order)} skipped: {stops}")
                 continue
             yield Told(_heading(cell, order, estimates, todo[number:], before))
-            row = None
-            for event in runner.run(cell):
-                if isinstance(event, CellEnded):
-                    row = event.row
-                else:
-                    yield event
+            row = (yield from passed_on(runner.run(cell), CellEnded)).row
             if row is None or interrupts.count:
                 interrupted = True
                 break

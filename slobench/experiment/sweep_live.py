@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 from slobench.config.secrets import resolve_secrets
 from slobench.errors import ConfigError, SlobenchError, TargetDiedError, TargetError, WorkerError
 from slobench.experiment.capacity import SearchEnded, find_capacity
-from slobench.experiment.events import Event, Step
+from slobench.experiment.events import Event, Step, passed_on
 from slobench.experiment.open_load import open_load
 from slobench.experiment.setup import Trial, secrets_of
 from slobench.experiment.sweep_ask import ask_of
@@ -49,21 +49,13 @@ class LiveCells:
 
     def run(self, cell: Cell) -> Iterator[Event | CellEnded]:
         """Run a cell; the last thing yielded is CellEnded. What an unfinished or failed run left there is replaced."""
-        began_s, kept = time.monotonic(), None
+        began_s, kept, row = time.monotonic(), None, None
         started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         try:
-            for event in self._servers.ready(cell):
-                if isinstance(event, Kept):
-                    kept = event
-                else:
-                    yield event
-            assert kept is not None
-            began_s, row = time.monotonic(), None
-            for each in self._offer(cell, kept):
-                if isinstance(each, CellEnded):
-                    row = each.row
-                else:
-                    yield each
+            kept = yield from passed_on(self._servers.ready(cell), Kept)
+            began_s = time.monotonic()
+            offer = self._search if cell.load.kind == "capacity" else self._run
+            row = yield from offer(cell, self._trial(cell, kept))
         except SlobenchError as error:
             row = self._failed(cell, error)
         finally:
@@ -93,27 +85,14 @@ class LiveCells:
             running=kept.running,
         )
 
-    def _offer(self, cell: Cell, kept: Kept) -> Iterator[Event | CellEnded]:
-        trial = self._trial(cell, kept)
-        if cell.load.kind == "capacity":
-            yield from self._search(cell, trial)
-        else:
-            yield from self._run(cell, trial)
-
-    def _run(self, cell: Cell, trial: Trial) -> Iterator[Event | CellEnded]:
-        finished: Finished | None = None
-        for event in run_trial(trial, self._interrupts):
-            if isinstance(event, Finished):
-                finished = event
-            else:
-                yield event
-        assert finished is not None
+    def _run(self, cell: Cell, trial: Trial) -> Generator[Event, None, Row | None]:
+        """Run it; None where the user interrupted it."""
+        finished = yield from passed_on(run_trial(trial, self._interrupts), Finished)
         self._interrupts.offering = False
         yield Step(f"report of {cell.folder}")
         code = self._reports.of_run(trial.folder)
         if finished.interrupted:
-            yield CellEnded(None)
-            return
+            return None
         if code not in set(Exit) - {Exit.TOOL}:  # killed, say: there is no report to read
             raise WorkerError(f"no report of {trial.folder}\n  then      slobench report {trial.folder}")
         if finished.target_failure:
@@ -123,20 +102,15 @@ class LiveCells:
         run = read_run_json(trial.folder)
         summary = run["summary"]
         row = row_done(cell, "done" if summary["valid"] else "invalid", str(summary["verdict"]))
-        yield CellEnded(replace(row, plan_digest=run["plan"]["digest"], numbers=summarised(summary)))
+        return replace(row, plan_digest=run["plan"]["digest"], numbers=summarised(summary))
 
-    def _search(self, cell: Cell, trial: Trial) -> Iterator[Event | CellEnded]:
-        ended: SearchEnded | None = None
+    def _search(self, cell: Cell, trial: Trial) -> Generator[Event, None, Row | None]:
+        """Search for the capacity; None where the user interrupted it."""
         ask = ask_of(self._cells.experiment, cell, trial)
-        for event in find_capacity(ask, self._interrupts, open_load):
-            if isinstance(event, SearchEnded):
-                ended = event
-            else:
-                yield event
-        assert ended is not None
+        ended = yield from passed_on(find_capacity(ask, self._interrupts, open_load), SearchEnded)
         self._interrupts.offering = False
         self._reports.of_search(ended)
-        yield CellEnded(None if ended.found.reason == "interrupted" else row_of_search(cell, ended))
+        return row_of_search(cell, ended)
 
     def _failed(self, cell: Cell, error: SlobenchError) -> Row:
         """The server that a cell failed on is not trusted with the next one."""
@@ -155,9 +129,11 @@ def failed(cell: Cell, error: SlobenchError, tail: str = "") -> Row:
     return replace(row_done(cell, "failed", ""), reason=reason[:500], log_tail=rest[-4000:], error=type(error).__name__)
 
 
-def row_of_search(cell: Cell, ended: SearchEnded) -> Row:
-    """Return the row of a capacity search."""
+def row_of_search(cell: Cell, ended: SearchEnded) -> Row | None:
+    """Return the row of a capacity search; None where the user interrupted it."""
     found = ended.found
+    if found.reason == "interrupted":
+        return None
     spoiled = found.reason == "instrument"
     numbers = replace(searched(found), output_tokens_mean=output_tokens_mean(cell.workload, cell.seed))
     row = replace(row_done(cell, "invalid" if spoiled else "done", found.reason), numbers=numbers)

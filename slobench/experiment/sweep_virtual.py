@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from slobench.config.slo import parse_slo
 from slobench.config.target import SimTarget
 from slobench.errors import SlobenchError
 from slobench.experiment.capacity import SearchEnded, find_capacity
-from slobench.experiment.events import Event
+from slobench.experiment.events import Event, passed_on
 from slobench.experiment.open_load import open_load
 from slobench.experiment.setup import Trial
 from slobench.experiment.sweep_ask import ask_of
@@ -37,14 +37,7 @@ class VirtualCells:
         began_s, row = time.monotonic(), None
         started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         try:
-            if cell.load.kind == "capacity":
-                for each in self._search(cell):
-                    if isinstance(each, CellEnded):
-                        row = each.row
-                    else:
-                        yield each
-            else:
-                row = self._run(cell)
+            row = (yield from self._search(cell)) if cell.load.kind == "capacity" else self._run(cell)
         except SlobenchError as error:
             row = failed(cell, error)
         finally:
@@ -72,16 +65,9 @@ class VirtualCells:
         row = row_done(cell, "done" if arm.identity.valid else "invalid", arm.identity.verdict)
         return replace(row, plan_digest=plan.digest, numbers=from_arm(arm, plan, slo))
 
-    def _search(self, cell: Cell) -> Iterator[Event | CellEnded]:
+    def _search(self, cell: Cell) -> Generator[Event, None, Row | None]:
         trial = Trial(cell.workload, cell.config.target, self._folder / cell.folder, cell.seed, force=True)
-        ended: SearchEnded | None = None
-        for event in find_capacity(
-            ask_of(self._cells.experiment, cell, trial, virtual=True), self._interrupts, open_load
-        ):
-            if isinstance(event, SearchEnded):
-                ended = event
-            else:
-                yield event
-        assert ended is not None
+        ask = ask_of(self._cells.experiment, cell, trial, virtual=True)
+        ended = yield from passed_on(find_capacity(ask, self._interrupts, open_load), SearchEnded)
         self._reports.of_search(ended)
-        yield CellEnded(None if ended.found.reason == "interrupted" else row_of_search(cell, ended))
+        return row_of_search(cell, ended)

@@ -16,7 +16,7 @@ from slobench.config.slo import parse_slo
 from slobench.config.workload import ClosedLoop, Workload
 from slobench.errors import ConfigError
 from slobench.experiment.endpoints import refuse_unjudgeable, refuse_unsendable
-from slobench.experiment.events import Event, Notice, Step
+from slobench.experiment.events import Event, Notice, Step, passed_on
 from slobench.experiment.folder import Ours, make_folder, unused_folder
 from slobench.experiment.offer import Offer, OfferEnd, offer
 from slobench.experiment.setup import (
@@ -109,15 +109,9 @@ def run_trial(trial: Trial, interrupts: Interrupts) -> Iterator[Event | Finished
         watching.sampler.go(epoch_ns)
         run["clock"] = {"monotonic_ns": anchor.monotonic_ns, "wall_ns": anchor.wall_ns, "start_ns": epoch_ns}
         write_run_json(folder, run)
-        ended: OfferEnd | None = None
         interrupts.offering = True
         what = Offer(pool, spool / live.FILE, epoch_ns, plan, workload, isinstance(workload.loop, ClosedLoop), stopping)
-        for event in offer(what, running, interrupts):
-            if isinstance(event, OfferEnd):
-                ended = event
-            else:
-                yield event
-        assert ended is not None
+        ended = yield from passed_on(offer(what, running, interrupts), OfferEnd)
         failure = running.failure()
         watching.sampler.end(reachable=failure is None)
         run["telemetry"] = redact(watching.told(), secret)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -186,11 +186,11 @@ def judge_pairs(pairs: Sequence[Pair], terms: Terms) -> Judgement:
 
 
 def _judged(pairs: Sequence[Pair], look: Look, terms: Terms) -> Judgement:
-    classes = _classes(pairs, terms)
+    classes = deciding((name for pair in pairs for name in pair.base), terms)
     family = [(name, each) for name in classes for each in terms.family if _there(pairs, name, each)]
     lost = [f"{name} {each.key}" for name in classes for each in terms.family if _partly(pairs, name, each)]
     drops = tuple(_dropped(pairs, name, look, terms) for name in classes if all(name in p.attainment for p in pairs))
-    failed = [f"attainment of {each.of_class} fell by {each.drop * 100:.2g} points" for each in drops if each.failed]
+    failed = [fell(each) for each in drops if each.failed]
     if not family:
         reasons = (*failed, "no metric that decides was seen in every run")
         return Judgement("FAIL" if failed else None, reasons, (), drops, len(pairs), alpha=look.alpha)
@@ -198,7 +198,7 @@ def _judged(pairs: Sequence[Pair], look: Look, terms: Terms) -> Judgement:
     rule = Rule(terms.looks, tuple(least for _, least in sizes), tuple(most for most, _ in sizes))
     looked = look_at(np.array([_differences(pairs, *each) for each in family]), look.alpha, rule)
     tests = tuple(_tests(pairs, family, sizes, looked, look, terms))
-    failed += [_worse(test) for test in tests if test.outcome == "worse" and test.decides]
+    failed += [worse(test) for test in tests if test.outcome == "worse" and test.decides]
     if failed:
         return Judgement("FAIL", tuple(failed), tests, drops, len(pairs), alpha=look.alpha)
     if looked.decision == "pass" and not lost:
@@ -207,9 +207,10 @@ def _judged(pairs: Sequence[Pair], look: Look, terms: Terms) -> Judgement:
                      alpha=look.alpha)  # fmt: skip
 
 
-def _classes(pairs: Sequence[Pair], terms: Terms) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(name for pair in pairs for name in pair.base))
-    return tuple(name for name in names if name != ALL) or names if terms.margins.per_class else (ALL,)
+def deciding(names: Iterable[str], terms: Terms) -> tuple[str, ...]:
+    """Of these classes, those that decide: `all`, or each by itself where that is asked."""
+    found = tuple(dict.fromkeys(names))
+    return tuple(name for name in found if name != ALL) or found if terms.margins.per_class else (ALL,)
 
 
 def _there(pairs: Sequence[Pair], name: str, each: Quantity) -> bool:
@@ -310,8 +311,14 @@ def _dropped(pairs: Sequence[Pair], name: str, look: Look, terms: Terms) -> Drop
     return Dropped(name, base, new, test.mean, test.lower(1 - look.alpha), failed)
 
 
-def _worse(test: Tested) -> str:
+def worse(test: Tested) -> str:
+    """Word a metric that fails."""
     return f"{test.quantity.key} of {test.of_class} is {(test.ratio - 1) * 100:.2g} % worse"
+
+
+def fell(each: Dropped) -> str:
+    """Word an attainment that fails."""
+    return f"attainment of {each.of_class} fell by {each.drop * 100:.2g} points"
 
 
 def _open(tests: Sequence[Tested]) -> Iterator[str]:

@@ -8,8 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from slobench.metrics.arm import ALL
-from slobench.metrics.gate import Dropped, Judgement, Terms, Tested, needed_pairs, sizes_of
+from slobench.metrics.gate import Dropped, Judgement, Terms, Tested, deciding, fell, needed_pairs, sizes_of, worse
 from slobench.metrics.past import Past
 from slobench.metrics.quantities import Quantity
 from slobench.stats.intervals import student_quantile
@@ -38,7 +37,9 @@ def judge_stored(base: Sequence[Past], new: Sequence[Past], terms: Terms) -> Jud
             pairs=len(base),
         )
     broken = _broken(base, new)
-    family = [(name, each) for name in _classes(base, terms) for each in terms.family if _there(base, new, name, each)]
+    family = [
+        (name, each) for name in deciding(base[0].logs, terms) for each in terms.family if _there(base, new, name, each)
+    ]
     drops = tuple(_drops(base, new, terms))
     if not family:
         return Judgement("INCONCLUSIVE", ("no metric that decides was seen in every run",), (), drops, len(base))
@@ -48,12 +49,8 @@ def judge_stored(base: Sequence[Past], new: Sequence[Past], terms: Terms) -> Jud
         _tested((base, new), of, one, p, terms, decides=True) for of, one, p in zip(family, seen, adjusted, strict=True)
     ]
     tests += list(_advisory(base, new, family, terms))
-    failed = [
-        f"{test.quantity.key} of {test.of_class} is {(test.ratio - 1) * 100:.2g} % worse"
-        for test in tests
-        if test.decides and test.outcome == "worse"
-    ]
-    failed += [f"attainment of {each.of_class} fell by {each.drop * 100:.2g} points" for each in drops if each.failed]
+    failed = [worse(test) for test in tests if test.decides and test.outcome == "worse"]
+    failed += [fell(each) for each in drops if each.failed]
     failed += [f"only the new server showed {broken}"] if broken else []
     if failed:
         return Judgement("FAIL", tuple(failed), tuple(tests), drops, len(base), alpha=ALPHA)
@@ -66,11 +63,6 @@ def judge_stored(base: Sequence[Past], new: Sequence[Past], terms: Terms) -> Jud
         for test in wide
     )
     return Judgement("INCONCLUSIVE", reasons, tuple(tests), drops, len(base), alpha=ALPHA)
-
-
-def _classes(base: Sequence[Past], terms: Terms) -> tuple[str, ...]:
-    names = tuple(base[0].logs)
-    return tuple(name for name in names if name != ALL) or names if terms.margins.per_class else (ALL,)
 
 
 def _there(base: Sequence[Past], new: Sequence[Past], name: str, each: Quantity) -> bool:
@@ -127,7 +119,7 @@ def _tested(
 
 
 def _drops(base: Sequence[Past], new: Sequence[Past], terms: Terms) -> Iterator[Dropped]:
-    for name in _classes(base, terms):
+    for name in deciding(base[0].logs, terms):
         if all(name in past.attainment for past in (*base, *new)):
             ours, theirs = (np.array([past.attainment[name] for past in side]) for side in (base, new))
             one = prediction_t(-ours, -theirs)
