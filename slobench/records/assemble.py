@@ -64,7 +64,7 @@ class _Rows:
 
 def _planned(plan_table: pa.Table, workers: int) -> dict[str, NDArray[Any]]:
     """Rows as the plan has them, everything else never seen."""
-    waits = [name for name in ("after",) if name in plan_table.column_names]
+    waits = ["after"] if "after" in plan_table.column_names else []
     table = plan_table.select([*PLAN.names, *waits])
     table = table.combine_chunks().sort_by("index") if table.num_rows else table
     column = {name: table.column(name).combine_chunks() for name in table.column_names}
@@ -157,13 +157,14 @@ def _telemetry(spooled: Spooled, sampled: Columns) -> dict[str, NDArray[Any]]:
     """The workers' samples and the sampler's in the long form of telemetry.parquet, sorted by time."""
     own = spooled.telemetry
     n = len(own["t_ns"])
-    names = np.array([*WORKER_METRICS, *(f"metric_{code}" for code in range(len(WORKER_METRICS), 128))])
-    sources = np.array([f"worker-{k}" for k in range(int(np.max(own["worker"], initial=0)) + 1)])
+    # Python strings, equal ones shared: a column as wide as the longest label would take 100 bytes a sample.
+    names = np.array([*WORKER_METRICS, *(f"metric_{code}" for code in range(len(WORKER_METRICS), 128))], np.object_)
+    sources = np.array([f"worker-{k}" for k in range(int(np.max(own["worker"], initial=0)) + 1)], np.object_)
     parts = {
         "t_ns": (own["t_ns"], sampled["t_ns"]),
-        "source": (sources[own["worker"]], sampled["source"].astype(np.str_)),
-        "name": (names[own["name"]], sampled["name"].astype(np.str_)),
-        "labels": (np.full(n, "", dtype=np.str_), sampled["labels"].astype(np.str_)),
+        "source": (sources[own["worker"]], sampled["source"]),
+        "name": (names[own["name"]], sampled["name"]),
+        "labels": (np.full(n, "", np.object_), sampled["labels"]),
         "value": (own["value"], sampled["value"]),
     }
     order = np.argsort(np.concatenate(parts["t_ns"]), kind="stable")

@@ -69,8 +69,10 @@ class SampleWriter:
         self._rows = []
 
     def close(self) -> None:
-        """Flush and close the file."""
+        """Flush and close the file; what the disk still refuses is lost."""
         self.flush()
+        self.lost += len(self._rows)
+        self._rows = []
         self._file.close()
 
 

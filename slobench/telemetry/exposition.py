@@ -54,8 +54,11 @@ def parse(text: str) -> Exposed:
 
 
 def _samples(line: str) -> Iterator[Sample]:
-    for family in text_string_to_metric_families(line):
-        yield from family.samples
+    try:
+        for family in text_string_to_metric_families(line):
+            yield from family.samples
+    except LookupError as error:  # the parser's own fault, of labels such as {engine="0",="1"}
+        raise ValueError(f"{error}: {line[:100]!r}") from None
 
 
 def _caches(samples: Mapping[str, list[Sample]]) -> Iterator[Cache]:

@@ -67,6 +67,19 @@ def test_a_full_disk_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert writer.lost == 0
 
 
+def test_what_the_disk_refuses_to_the_end_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that stays full: the samples that were kept for another try are told as lost."""
+
+    def full(_fd: int, _data: memoryview) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    writer = SampleWriter(tmp_path)
+    writer.add([Sample(1, "host", "a", "", 1.0), Sample(2, "host", "b", "", 2.0)])
+    monkeypatch.setattr(os, "write", full)
+    writer.close()
+    assert (writer.lost, read(tmp_path)) == (2, [])
+
+
 def test_samples_stand_among_the_workers(tmp_path: Path) -> None:
     """telemetry.parquet has both in order of time; it is made from the spool, and read back as it was."""
     spool = tmp_path / "spool"

@@ -6,7 +6,7 @@ import math
 from itertools import accumulate
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from slobench.config.engine import Engine
@@ -201,6 +201,7 @@ def test_buckets_hold_what_lies_between_their_bounds(counts: list[int]) -> None:
     assert [found["queue_bucket", f'le="{bound}"'] for bound in bounds] == counts
 
 
+@example('_bucket{engine="0",="0.5"} 4')  # not even the parser's own kind of error
 @given(st.text(max_size=60))
 def test_a_line_without_form_is_told_as_such(rest: str) -> None:
     """Whatever follows a name that is wanted: values, or ValueError."""
