@@ -16,6 +16,7 @@ _MOST_OFFS = 50  # silences within one gap
 _LEFT_OUT = 1e-10  # share of gaps with more of them
 _TINY = 1e-290
 _NEVER = -1e4
+_OFF_BY = 0.01  # of an integral, as a share
 _CELL = 0.2  # of log x
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(4)
 
@@ -29,6 +30,9 @@ def on_off_gaps(on_rate: float, on_cv: float, mean_on: float, mean_off: float, o
     where N is Poisson with mean X/mean_on. Given N = j, X is gamma of shape k + j and of a scale a little below its own
     (k, θ the gamma of the on-gaps), N is negative binomial, and the sum of two gammas of different scales has a density
     with Kummer's function (Moschopoulos, Ann. Inst. Statist. Math. 37, 1985, for two).
+
+    Where most gaps hold dozens of silences neither their number is looked at whole nor can that function be worked out:
+    no gap is then likely, so that a fit turns back.
     """
     shape, scale = 1 / on_cv**2, on_cv**2 / on_rate
     off_shape, off_scale = 1 / off_cv**2, mean_off * off_cv**2
@@ -37,6 +41,8 @@ def on_off_gaps(on_rate: float, on_cv: float, mean_on: float, mean_off: float, o
 
     with_offs = _WithOffs.tabulate(weights, (shape, short), (off_shape, off_scale)) if len(weights) > 1 else None
     alone = math.log(weights[0])
+    if with_offs is not None and abs(with_offs.log_mass) > _OFF_BY:
+        return GapLaw(_never, _never)
 
     def log_density(x: FloatArray) -> FloatArray:
         density = alone + gamma_log_density(x, shape, short)
@@ -47,6 +53,10 @@ def on_off_gaps(on_rate: float, on_cv: float, mean_on: float, mean_off: float, o
         return survival if with_offs is None else np.logaddexp(survival, with_offs.log_survival(x))
 
     return GapLaw(log_density, log_survival)
+
+
+def _never(x: FloatArray) -> FloatArray:
+    return np.full(np.shape(x), _NEVER)
 
 
 def _offs(shape: float, scale: float, mean_on: float) -> list[float]:
@@ -79,6 +89,7 @@ class _WithOffs:
 
     low: float
     high: float
+    log_mass: float  # of the integral of the density before it was made to be what it should be, by that
     density: Any
     beyond: Any
 
@@ -91,7 +102,8 @@ class _WithOffs:
         most = (on[0] + len(weights)) * on[1] + len(weights) * off[0] * off[1] + 60 * max(on[1], off[1])
         # A grid that stands still when parameters move: its errors then hardly change with them.
         edges = _CELL * np.arange(math.floor(math.log(1e-7 * mean) / _CELL), math.ceil(math.log(most) / _CELL) + 1)
-        density = CubicSpline(edges, _log_sum(weights, on, off, np.exp(edges)))
+        known = _log_sum(weights, on, off, np.exp(edges))
+        density = CubicSpline(edges, known)
         at = (edges[:-1, None] + _CELL / 2 * (1 + _NODES)).ravel()
         inside = density(at) + at
         peak = float(inside.max())
@@ -99,7 +111,9 @@ class _WithOffs:
         beyond = np.concatenate([np.cumsum(cells[::-1])[::-1], cells[-1:] * _TINY])
         # What lies below the grid is less than the error of the sum.
         tail = np.log(np.maximum(beyond / beyond[0], _TINY)) + math.log1p(-weights[0])
-        return cls(float(edges[0]), float(edges[-1]), density, PchipInterpolator(edges, tail))
+        log_mass = math.log(beyond[0] * _CELL / 2) + peak - math.log1p(-weights[0])
+        proper = CubicSpline(edges, known - log_mass)  # else a fit goes where the error adds to it
+        return cls(float(edges[0]), float(edges[-1]), log_mass, proper, PchipInterpolator(edges, tail))
 
     def log_density(self, x: FloatArray) -> FloatArray:
         """Logarithm of P(silences) times the density; below the grid along its power, beyond it by its last slope."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.linalg import expm
 from scipy.stats import gamma, kstest, weibull_min
@@ -144,6 +145,28 @@ def test_on_off_gaps_are_those_that_are_drawn(values: tuple[float, ...]) -> None
     at = np.exp(np.linspace(np.log(1e-6), np.log(2_000), 20_001))
     mass = np.trapezoid(np.exp(law.log_density(at)) * at, np.log(at))
     assert mass == pytest.approx(np.exp(law.log_survival(np.array([1e-6])))[0], abs=2e-4)
+
+
+def log_uniform(low: float, high: float) -> st.SearchStrategy[float]:
+    """Any order of magnitude alike."""
+    return st.floats(math.log(low), math.log(high)).map(math.exp)
+
+
+@fixed
+@given(
+    on_cv=log_uniform(0.1, 30),
+    mean_on=log_uniform(1e-5, 1e4),
+    mean_off=log_uniform(1e-5, 1e4),
+    off_cv=log_uniform(0.2, 2),
+)
+@example(on_cv=1.42432, mean_on=0.000542257, mean_off=0.007243, off_cv=0.2)  # 27 silences in a mean gap
+def test_no_on_off_source_is_likelier_than_a_probability(
+    on_cv: float, mean_on: float, mean_off: float, off_cv: float
+) -> None:
+    """Wherever a fit may look, the density integrates to 1 at most: what cannot be worked out wins no choice."""
+    law = on_off_gaps(5.0, on_cv, mean_on, mean_off, off_cv)
+    at = np.linspace(np.log(1e-9), np.log(1e7), 40_001)
+    assert np.trapezoid(np.exp(law.log_density(np.exp(at)) + at), at) < 1.001
 
 
 def test_a_curve_is_found_again() -> None:
