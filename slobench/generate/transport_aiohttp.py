@@ -17,6 +17,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from slobench.clock import Clock
 from slobench.errors import UsageError
+from slobench.generate.deadlines import Timeouts
 from slobench.generate.exchange import Exchange, OnEnd, ReadCounters
 from slobench.generate.tls import tls_context
 from slobench.names import NULL, Outcome
@@ -61,6 +62,7 @@ class AiohttpTransport:
         closing = {"connection": "close"} if endpoint.connection == "per-request" else {}
         self._heads = tuple((host + request_path(each), request_headers(each) | closing) for each in endpoints)
         self._tls = tls_context(endpoint)
+        self._timeouts = Timeouts(endpoint)
         self._running: dict[int, _Running] = {}
         self._by_session: dict[int, aiohttp.ClientSession] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -238,34 +240,14 @@ class AiohttpTransport:
     def _watch(self, running: _Running) -> None:
         """End the exchange if it is over time; else look again at the earliest time when it can be."""
         now_ns = self._now_ns()
-        due_ns, outcome = min(self._deadlines(running))
+        due_ns, outcome = self._timeouts.first(running.exchange, running.last_read_ns)
         if due_ns <= now_ns:
             self.abort(running.exchange, outcome)
         else:
-            # Idleness begins to count with the send, which may come at any time: look at least that often.
             # uvloop's timers fire up to 1.2 ms early: then this comes by once more.
-            wait_ns = min(due_ns - now_ns, self._endpoint.idle_timeout_ns or due_ns)
+            wait_ns = self._timeouts.next_look(running.exchange, running.last_read_ns, now_ns) - now_ns
             delay_s = max(wait_ns, 1_000_000) / 1e9
             running.timer = self._loop.call_later(delay_s, self._watch, running)
-
-    def _deadlines(self, running: _Running) -> list[tuple[int, Outcome]]:
-        endpoint, exchange = self._endpoint, running.exchange
-        started_ns = exchange.started_ns
-        due = [(started_ns + endpoint.total_timeout_ns, Outcome.TIMEOUT_TOTAL)]
-        if endpoint.connect_timeout_ns is not None and exchange.connected_ns == NULL:
-            due.append((started_ns + endpoint.connect_timeout_ns, Outcome.TIMEOUT_CONNECT))
-        if (
-            endpoint.first_token_timeout_ns is not None
-            and exchange.reply.stream
-            and exchange.reply.first_token_ns == NULL
-        ):
-            due.append((started_ns + endpoint.first_token_timeout_ns, Outcome.TIMEOUT_FIRST_TOKEN))
-        if endpoint.idle_timeout_ns is not None and exchange.sent_ns != NULL:
-            idle_since_ns = max(exchange.sent_ns, running.last_read_ns)
-            due.append((idle_since_ns + endpoint.idle_timeout_ns, Outcome.TIMEOUT_IDLE))
-        if exchange.give_up_ns != NULL and not (exchange.until_first_token and exchange.reply.first_token_ns != NULL):
-            due.append((exchange.give_up_ns, Outcome.CANCELLED))
-        return due
 
 
 class _Resolved(AbstractResolver):

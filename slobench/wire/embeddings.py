@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import orjson
-
-from slobench.wire.openai import CONTENT, NO_CHANNEL, Event, Usage, count, error_of
+from slobench.wire.openai import CONTENT, NO_CHANNEL, Event, Usage, count, error_of, json_object
 
 
 def parse_event(data: bytes) -> Event:
@@ -14,9 +12,7 @@ def parse_event(data: bytes) -> Event:
 
 def parse_reply(body: bytes) -> Event:
     """Read a reply: it has content where it holds a vector. Raises ValueError where it is no JSON object."""
-    value = orjson.loads(body)
-    if not isinstance(value, dict):
-        raise ValueError("not a JSON object")  # noqa: TRY004 (as for bytes that are no JSON)
+    value = json_object(body)
     error = error_of(value)
     if error:
         return Event(error=error, choices=False)

@@ -144,9 +144,7 @@ def clip(text: str) -> str:
 
 
 def _read(data: bytes, *, streamed: bool) -> Event:
-    value = orjson.loads(data)
-    if not isinstance(value, dict):
-        raise ValueError("not a JSON object")  # noqa: TRY004 (as for bytes that are no JSON)
+    value = json_object(data)
     error = error_of(value)
     if error:
         return Event(error=error, choices=False)
@@ -207,6 +205,14 @@ def _usage(value: object) -> Usage | None:
         count(value.get("completion_tokens_details"), "reasoning_tokens"),
         count(value.get("prompt_tokens_details"), "cached_tokens"),
     )
+
+
+def json_object(data: bytes) -> dict[str, Any]:
+    """Read a JSON object. Raises ValueError where it is none."""
+    value = orjson.loads(data)
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")  # noqa: TRY004 (as for bytes that are no JSON)
+    return value
 
 
 def count(value: object, key: str) -> int:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from slobench.names import NULL
 from slobench.wire.openai import (
     CONTENT,
@@ -22,6 +20,7 @@ from slobench.wire.openai import (
     clip,
     count,
     error_of,
+    json_object,
 )
 
 _DELTAS = {
@@ -48,7 +47,7 @@ _CALLS = ("name", "arguments", "input", "code")
 
 def parse_event(data: bytes) -> Event:
     """Read one event of a stream. Raises ValueError where it is no JSON object."""
-    value = _object(data)
+    value = json_object(data)
     kind = value.get("type")
     kind = kind if isinstance(kind, str) else ""
     channel = _DELTAS.get(kind)
@@ -69,7 +68,7 @@ def parse_event(data: bytes) -> Event:
 
 def parse_reply(body: bytes) -> Event:
     """Read a reply that was not streamed. Raises ValueError where it is no JSON object."""
-    value = _object(body)
+    value = json_object(body)
     status = value.get("status")
     if status not in _ENDS.values():  # still in progress, or no reply of this API
         return Event(error=error_of(value), choices=False)
@@ -79,13 +78,6 @@ def parse_reply(body: bytes) -> Event:
     seen = [channel for channel in shown if channel != REASONING]
     ended = _ended(value, str(status))
     return ended._replace(channel=(seen or shown or [NO_CHANNEL])[0], choices=True)
-
-
-def _object(data: bytes) -> dict[str, Any]:
-    value = orjson.loads(data)
-    if not isinstance(value, dict):
-        raise ValueError("not a JSON object")  # noqa: TRY004 (as for bytes that are no JSON)
-    return value
 
 
 def _ended(response: dict[str, Any], status: str) -> Event:
