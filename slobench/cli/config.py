@@ -16,6 +16,7 @@ class FileKind(StrEnum):
     TARGET = "target"
     SLO = "slo"
     EXPERIMENT = "experiment"
+    MARGINS = "margins"
 
 
 def show(
@@ -36,7 +37,7 @@ def schema(
     kind: Annotated[FileKind, typer.Argument(help="Which files the schema describes.")] = FileKind.WORKLOAD,
     out: Annotated[Path | None, typer.Option("--out", help="Write it to this file instead of printing it.")] = None,
 ) -> None:
-    """Print or write the JSON Schema of workload, target, SLO preset or experiment files, for editors."""
+    """Print or write the JSON Schema of workload, target, SLO preset, experiment or margins files, for editors."""
     from slobench.config.schema import write_schema
 
     typer.echo(write_schema(kind.value, out), nl=False)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jsonschema
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +19,7 @@ from slobench.config.margins import (
     parse_percent,
     with_flags,
 )
+from slobench.config.schema import json_schema
 from slobench.errors import ConfigError
 
 
@@ -124,3 +127,27 @@ def test_shares_need_a_per_cent_sign(text: str) -> None:
     """A bare number might be a share or a percentage."""
     with pytest.raises(ConfigError):
         parse_percent(text)
+
+
+@pytest.mark.parametrize(
+    ("data", "right"),
+    [
+        ({"kind": "margins", "margin": "5% or 10ms", "metrics": {"ttft:p90": "10%"}, "least": "1%", "pairs": 20}, True),
+        ({}, True),
+        ({"margn": "5%"}, False),
+        ({"margin": 5}, False),
+        ({"pairs": 3}, False),
+    ],
+)
+def test_editors_are_told_what_is_accepted(tmp_path: Path, data: dict[str, object], *, right: bool) -> None:
+    """The JSON Schema of margins files and what reads them agree."""
+    validator = jsonschema.Draft202012Validator(json_schema("margins"))
+    validator.check_schema(validator.schema)
+    file = tmp_path / "margins.yaml"
+    file.write_text(yaml.safe_dump(data), "utf-8")
+    assert validator.is_valid(data) == right
+    if right:
+        load_margins(file)
+    else:
+        with pytest.raises(ConfigError):
+            load_margins(file)
