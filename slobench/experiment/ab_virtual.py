@@ -9,6 +9,7 @@ from slobench.config.slo import parse_slo
 from slobench.config.target import SimTarget
 from slobench.errors import ConfigError
 from slobench.experiment.ab import AbAsk, ArmName, Ran
+from slobench.experiment.arms import flat
 from slobench.experiment.events import Event
 from slobench.experiment.virtual_arm import Virtual, refuse, virtual_arm
 from slobench.metrics.arm import Identity
@@ -26,17 +27,17 @@ class VirtualArms:
         self._slo = parse_slo(ask.workload.slo, tuple(ask.workload.classes))
         refuse(ask.workload, self._slo)
 
-    def run(self, number: int, name: ArmName, seed: int) -> Iterator[Event | Ran]:
+    def run(self, number: int, name: ArmName, seed: int) -> Iterator[Event | Ran]:  # noqa: ARG002 (of the protocol)
         """Run one arm of a pair: see Arms."""
         ask = self._ask
         what = Virtual(ask.workload, self._slo, build_plan(ask.workload, seed))
         noise = int(raw(1, child(seed, "engine noise", name))[0] >> 2)
         identity = Identity(
-            name=f"{ask.folder}/pair-{number:02d}/{name}",
+            name=ask.names[name == "new"],
             seed=seed,
             workload=public(ask.workload),
             manner={"target": "sim", "time": "virtual"},
-            settings={"engine": str(public(ask.targets[name]).get("engine"))},
+            settings=dict(flat({"engine": public(ask.targets[name]).get("engine")})),
         )
         yield Ran(virtual_arm(what, self._engines[name].engine, noise, identity))
 

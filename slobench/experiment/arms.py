@@ -154,13 +154,14 @@ def _settings(run: Mapping[str, Any]) -> dict[str, str]:
         "stamps": run.get("stamps"),
         "versions": run.get("versions") or {},
     }
-    return {key: value for key, value in _flat(known) if not _IDLE.search(key)}
+    return {key: value for key, value in flat(known) if not _IDLE.search(key)}
 
 
-def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield what nested settings hold: (dotted name, value as text)."""
     if isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _flat(item, f"{prefix}.{key}" if prefix else str(key))
+            yield from flat(item, f"{prefix}.{key}" if prefix else str(key))
     elif value is not None:
         yield prefix, str(value)[:200]
 

@@ -109,12 +109,15 @@ def notes(gated: Gated) -> Iterator[str]:
 
 def _facts(gated: Gated) -> Iterator[tuple[str, str]]:
     judged, terms = gated.judgement, gated.terms
-    yield "base", f"{gated.base.name}"
-    yield "new", f"{gated.new.name}"
+    stored = gated.mode == "stored"
+    yield "base", gated.base.name if stored else gated.names[0]
+    yield "new", gated.new.name if stored else gated.names[1]
+    if not stored and gated.base.name != gated.names[0]:
+        yield "runs", f"{Path(gated.base.name).parent.parent}: pair-NN/base, pair-NN/new"
     workload = gated.new.workload.get("name")
     if workload:
         yield "workload", str(workload)
-    if gated.mode == "stored":
+    if stored:
         yield "procedure", f"{judged.pairs} earlier valid runs of the plan; prediction-interval t-test at {ALPHA:.0%}"
     else:
         looks = ", ".join(f"{look.pairs} (α {look.alpha:g})" for look in terms.looks)
