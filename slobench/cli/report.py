@@ -43,9 +43,11 @@ def command(
 ) -> None:
     """Evaluate DIR again, write its tables and reports, print the report; recovers what a killed run left."""
     from slobench.metrics.peers import known
+    from slobench.records.heap import keep_freed_memory
     from slobench.report.build import build_report
     from slobench.report.exports import write
 
+    keep_freed_memory()
     exports = write.wanted(export or (), out)
     view = build_report(folder, slo=slo or None, peers=known(metric or ()))
     if exports.printed:

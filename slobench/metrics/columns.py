@@ -82,7 +82,7 @@ class ChunkGroups:
         return np.repeat(of_requests[self.row], self.sizes)
 
 
-def slices(n: int, rows: int = 2**20) -> Iterator[slice]:
+def slices(n: int, rows: int = 2**16) -> Iterator[slice]:
     """Stretches of n rows: what is worked out in them needs memory for one, and that stays in the cache."""
     return (slice(start, start + rows) for start in range(0, n, rows))
 

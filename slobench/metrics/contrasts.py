@@ -12,7 +12,7 @@ import numpy as np
 from slobench.metrics.arm import ALL, Arm, Requests, common, same_plan
 from slobench.metrics.columns import BoolArray, IntArray
 from slobench.metrics.contrast import FEWEST, Change, Leaves, Unit, by_pairs, by_runs, by_windows, change, of_intervals
-from slobench.metrics.estimate import FEW_MISSES, LONG_IN_E2E, Windows, latency_table, share
+from slobench.metrics.estimate import FEW_MISSES, LONG_IN_E2E, Windows, share, table_of
 from slobench.metrics.quantities import Quantity
 from slobench.metrics.summary import Estimate
 from slobench.metrics.window import BATCHES
@@ -154,7 +154,7 @@ def _latency(sides: Sides, name: str, each: Quantity) -> Contrast | None:
         return None
     table = {} if each.q is None else {each.statistic: each.q}
     estimates = [
-        latency_table(one.values, Windows(one.group.astype(np.int64), one.groups, side.optimistic), table)
+        table_of(one, table, optimistic=side.optimistic)
         for one, side in zip([g for g in grouped if g], (sides.base, sides.new), strict=True)
     ]
     made = by_windows(leaves[0], leaves[1], paired=sides.paired, noise=sides.noise)
@@ -176,7 +176,7 @@ def _leaves(grouped: Grouped, each: Quantity) -> Leaves:
     with np.errstate(divide="ignore"):
         if each.q is not None:
             return Leaves(float(np.log(grouped.quantile(each.q))), np.log(grouped.quantile_without_each(each.q)))
-        sums = np.bincount(grouped.group, weights=grouped.values, minlength=grouped.groups)
+        sums = grouped.sums
         whole = sums.sum() / len(grouped.values)
         return Leaves(float(np.log(whole)), np.log((sums.sum() - sums) / (len(grouped.values) - grouped.sizes)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -116,55 +117,55 @@ def latency_table(
     indicator, or of a nearer quantile (`_nearer`) where that is larger. intervals False: values and n only.
     """
     known = ~np.isnan(values)
-    n = int(known.sum())
-    if n == 0:
+    if not known.all():
+        values, windows = values[known], replace(windows, of=windows.of[known])
+    if not len(values):
         return {}
-    if not intervals or n < 2 * windows.count:
-        return _values_only(values[known], quantiles)
-    grouped = Grouped.sort(values[known], windows.of[known], windows.count)
+    if not intervals or len(values) < 2 * windows.count:
+        return _values_only(np.sort(values), quantiles)
+    grouped = Grouped.sort(values, windows.of, windows.count)
     if np.any(grouped.sizes == 0):
         return _values_only(grouped.values, quantiles)
-    table = {"mean": _mean(grouped, windows), "min": Estimate(float(grouped.values[0]), n=n)}
+    return table_of(grouped, quantiles, optimistic=windows.optimistic)
+
+
+def table_of(grouped: Grouped, quantiles: Mapping[str, float], *, optimistic: bool) -> dict[str, Estimate]:
+    """Work out the `latency_table` of values that are sorted already, of which every window has some."""
+    n = len(grouped.values)
+    table = {"mean": _mean(grouped, optimistic=optimistic), "min": Estimate(float(grouped.values[0]), n=n)}
     for name, q in quantiles.items():
-        table[name] = _quantile(grouped, q, windows)
+        table[name] = _quantile(grouped, q, optimistic=optimistic)
     return {**table, "max": Estimate(float(grouped.values[-1]), n=n)}
 
 
-def _values_only(values: FloatArray, quantiles: Mapping[str, float]) -> dict[str, Estimate]:
-    n = len(values)
+def _values_only(ascending: FloatArray, quantiles: Mapping[str, float]) -> dict[str, Estimate]:
+    n = len(ascending)
     at = {"min": 0, **{name: rank(n, q) for name, q in quantiles.items()}, "max": n - 1}
-    parted = np.partition(values, sorted(set(at.values())))
     return {
-        "mean": Estimate(float(values.mean()), n=n),
-        **{name: Estimate(float(parted[k]), n=n) for name, k in at.items()},
+        "mean": Estimate(float(ascending.mean()), n=n),
+        **{name: Estimate(float(ascending[k]), n=n) for name, k in at.items()},
     }
 
 
-def _mean(grouped: Grouped, windows: Windows) -> Estimate:
+def _mean(grouped: Grouped, *, optimistic: bool) -> Estimate:
     n = len(grouped.values)
     value = float(grouped.values.mean())
     if not math.isfinite(value):
         return Estimate(value, n=n)
-    sums = np.bincount(grouped.group, weights=grouped.values, minlength=grouped.groups)
+    sums = grouped.sums
     low, high = _on_scale(value, (sums.sum() - sums) / (n - grouped.sizes))
-    variance = float(grouped.values.var())
+    variance = grouped.variance
     varies = grouped.values[-1] - grouped.values[0] > 1e-9 * abs(value)  # else it is rounding
     k = grouped.groups
     spread = k / (k - 1) * float(np.sum((sums - value * grouped.sizes) ** 2)) / n**2
     effect = max(spread * n / variance, 1.0) if varies else None
-    return Estimate(
-        value, low, high, n, n / effect if effect else None, effect, "optimistic" if windows.optimistic else ""
-    )
+    return Estimate(value, low, high, n, n / effect if effect else None, effect, "optimistic" if optimistic else "")
 
 
-def _quantile(grouped: Grouped, q: float, windows: Windows) -> Estimate:
+def _quantile(grouped: Grouped, q: float, *, optimistic: bool) -> Estimate:
     n = len(grouped.values)
     value = grouped.quantile(q)
-    above = (
-        grouped.above(value)
-        if math.isfinite(value)
-        else np.bincount(grouped.group[np.isinf(grouped.values)], minlength=grouped.groups)
-    )
+    above = grouped.above(min(value, sys.float_info.max))
     own = design_effect(above, grouped.sizes)
     effect = _larger(own, design_effect(grouped.above(grouped.quantile(_nearer(q))), grouped.sizes))
     n_eff = n / effect if effect else None
@@ -172,7 +173,7 @@ def _quantile(grouped: Grouped, q: float, windows: Windows) -> Estimate:
     if not math.isfinite(value):
         return Estimate(value, n=n, n_eff=n_eff, design_effect=effect, note=", ".join(notes))
     low, high = _quantile_interval(grouped, q, above, effect)
-    notes += ["optimistic"] if windows.optimistic else []
+    notes += ["optimistic"] if optimistic else []
     return Estimate(value, low, high, n, n_eff, effect, ", ".join(notes))
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from slobench.metrics.columns import BoolArray, ChunkGroups, group_chunks, is_ok, number
+from slobench.metrics.columns import BoolArray, ChunkGroups, group_chunks, is_ok, number, slices
 from slobench.names import CHANNELS, Channel
 from slobench.records.schema import Columns
 from slobench.stats.quantiles import FloatArray
 
 NS = 1e9
+_REPLIES = 4096  # whose events are looked at together: what is worked out then stays in the cache
 REASONING = CHANNELS.index(Channel.REASONING)
 
 
@@ -81,11 +82,27 @@ def gaps_s(chunks: Columns, groups: ChunkGroups) -> FloatArray:
     return gaps
 
 
+def chosen_gaps_s(chunks: Columns, keep: BoolArray) -> FloatArray:
+    """Return the times since the event before of the chosen chunk rows, none of them the first row; in slices."""
+    times = np.asarray(chunks["t_ns"], dtype=np.int64)
+    found, done = np.empty(int(np.count_nonzero(keep))), 0
+    for part in slices(len(times)):
+        first = max(part.start - 1, 0)
+        gaps = np.diff(times[first : part.stop])[keep[first + 1 : part.stop]]
+        np.divide(gaps, NS, out=found[done : done + len(gaps)])
+        done += len(gaps)
+    return found
+
+
 def _max_gap(n: int, chunks: Columns, groups: ChunkGroups) -> FloatArray:
     largest = np.full(n, np.nan)
-    if len(groups.row):
-        # fmax ignores the NaN at each first event, and leaves it where there is nothing else
-        largest[groups.row] = np.fmax.reduceat(gaps_s(chunks, groups), groups.start)
+    times = np.asarray(chunks["t_ns"], dtype=np.int64)
+    for part in slices(len(groups.row), _REPLIES):
+        first, start = groups.start[part.start], groups.start[part]
+        gaps = np.diff(times[first : groups.end[part][-1]], prepend=0)
+        gaps[start - first] = -1  # the first event of a reply ends no gap
+        found = np.maximum.reduceat(gaps, start - first)
+        largest[groups.row[part]] = np.where(found < 0, np.nan, found / NS)
     return largest
 
 

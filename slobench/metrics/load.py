@@ -138,17 +138,21 @@ class Measured:
     window: Window
     windows: Windows
 
-    def rate(self, *flows: tuple[FloatArray, FloatArray]) -> Estimate:
-        """Estimate the rate over the window of all flows together, each (times in s, amounts)."""
+    def sums(self, times_s: FloatArray, amounts: FloatArray) -> tuple[FloatArray, int]:
+        """(amounts in each part of the window, how many there are that are not 0)."""
         n, sums = 0, np.zeros(self.windows.count)
-        for times_s, amounts in flows:
-            for part in slices(len(times_s)):
-                at_s, amount = times_s[part], amounts[part]
-                inside = self.window.holds(at_s) & (amount > 0)
-                where = self.window.batch(at_s[inside], self.windows.count)
-                sums += np.bincount(where, weights=amount[inside], minlength=self.windows.count)
-                n += len(where)
-        return rate_of_sums(sums, n, self.windows, self.window.length_s)
+        for part in slices(len(times_s)):
+            at_s, amount = times_s[part], amounts[part]
+            inside = self.window.holds(at_s) & (amount > 0)
+            where = self.window.batch(at_s[inside], self.windows.count)
+            sums += np.bincount(where, weights=amount[inside], minlength=self.windows.count)
+            n += len(where)
+        return sums, n
+
+    def rate(self, *flows: tuple[FloatArray, int]) -> Estimate:
+        """Estimate the rate over the window of all flows together, each as `sums` gives it."""
+        total = np.sum([sums for sums, _ in flows], axis=0)
+        return rate_of_sums(total, sum(n for _, n in flows), self.windows, self.window.length_s)
 
 
 def load(held: Measured, chosen: BoolArray) -> Load:
@@ -163,10 +167,9 @@ def load(held: Measured, chosen: BoolArray) -> Load:
     ok = chosen & is_ok(requests)
     in_window = held.flow.of(chosen)
     width, buckets = token_series(in_window, window.start_s, window.end_s)
-    written = (in_window.at_s, in_window.tokens)
-    output = held.rate(written)
-    read = _input_flow(requests, ok | (chosen & outcome_in(requests, ENDED_EARLY)))
-    entered, total = held.rate(read), held.rate(written, read)
+    written = held.sums(in_window.at_s, in_window.tokens)
+    read = held.sums(*_input_flow(requests, ok | (chosen & outcome_in(requests, ENDED_EARLY))))
+    output, entered, total = held.rate(written), held.rate(read), held.rate(written, read)
     edges = np.array([window.start_s, window.end_s])
     levels, most = in_flight(*spans(requests, sent), edges)
     lag = derived["send_lag_s"][main & sent]

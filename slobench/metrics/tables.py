@@ -19,35 +19,36 @@ from slobench.metrics.columns import (
     seconds,
 )
 from slobench.metrics.estimate import QUANTILES, Windows, latency_table, noted
-from slobench.metrics.latency import event_tokens, gaps_s, tokens_per_event
+from slobench.metrics.latency import chosen_gaps_s, event_tokens, tokens_per_event
 from slobench.metrics.peers import Replies, definition
 from slobench.metrics.slo import CAN_BE_VACUOUS
 from slobench.metrics.summary import Estimate, LatencyTable
 from slobench.names import TokensSource
+from slobench.records.schema import Columns
 from slobench.stats.quantiles import FloatArray, inverted_cdf
 from slobench.units import format_s
 
 METRICS = ("ttft", "ttfo", "tpot", "max_gap", "e2e", "ttft_sent", "e2e_sent")
 ONE_TOKEN_AN_EVENT = 1.05  # up to here a gap between events is an inter-token latency
-MANY_GAPS = 20_000_000  # above it gaps get no intervals: sorting them with their windows takes minutes
 
 
 @dataclass(frozen=True, slots=True)
 class Gaps:
     """Pooled gaps between token events of successful replies.
 
-    One value per token event, NaN at a reply's first: gap_s: the gap before it; per_token_s: over the tokens that
-    ended it, None where that is the same. ok: by request, whether it succeeded.
+    ok: by request, whether it succeeded. tokens: of each event, None where a gap's end is one token.
     """
 
+    chunks: Columns
     groups: ChunkGroups
     ok: BoolArray
-    gap_s: FloatArray
-    per_token_s: FloatArray | None
+    tokens: FloatArray | None
 
     def of(self, chosen: BoolArray) -> BoolArray:
         """Return which events end a gap of the chosen requests."""
-        return self.groups.spread(chosen & self.ok) & ~np.isnan(self.gap_s)
+        keep = self.groups.spread(chosen & self.ok)
+        keep[self.groups.start] = False
+        return keep
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +85,10 @@ class Source:
 
 def _gaps(case: Case) -> Gaps:
     requests, chunks = case.requests, case.records.chunks
-    groups = group_chunks(requests, chunks)
-    gap, ok = gaps_s(chunks, groups), is_ok(requests)
+    groups, ok = group_chunks(requests, chunks), is_ok(requests)
     each = tokens_per_event(requests, case.main & ok)
-    if each is None or each <= ONE_TOKEN_AN_EVENT:
-        return Gaps(groups, ok, gap, None)
-    return Gaps(groups, ok, gap, gap / np.maximum(event_tokens(requests, chunks, groups), 1.0))
+    alone = each is None or each <= ONE_TOKEN_AN_EVENT
+    return Gaps(chunks, groups, ok, None if alone else event_tokens(requests, chunks, groups))
 
 
 def successful(source: Source, *, steady: bool, peers: Sequence[str] = ()) -> dict[str, LatencyTable]:
@@ -167,15 +166,17 @@ def _tables(source: Source, chosen: BoolArray, *, intervals: bool) -> Iterator[t
     keep = source.gaps.of(chosen)
     if not keep.any():
         return
-    windows, sure = source.windows, intervals and int(keep.sum()) <= MANY_GAPS
-    if sure:
-        windows = replace(windows, of=source.gaps.groups.spread(windows.of)[keep])
-    why = None if not intervals else windows if sure else f"no interval: more than {MANY_GAPS:,} gaps"
-    table = latency_table(source.gaps.gap_s[keep], windows, source.quantiles, intervals=sure)
-    metric = "itl" if source.gaps.per_token_s is None else "icl"
+    windows, tokens = source.windows, source.gaps.tokens
+    if intervals:
+        narrow = windows.of.astype(np.min_scalar_type(windows.count))
+        windows = replace(windows, of=source.gaps.groups.spread(narrow)[keep])
+    gaps_s, why = chosen_gaps_s(source.gaps.chunks, keep), windows if intervals else None
+    metric = "itl" if tokens is None else "icl"
+    table = latency_table(gaps_s, windows, source.quantiles, intervals=intervals)
     yield metric, dict(_mark(source, metric, table, why))
-    if source.gaps.per_token_s is not None:
-        spread = latency_table(source.gaps.per_token_s[keep], windows, source.quantiles, intervals=sure)
+    if tokens is not None:
+        each_s = gaps_s / np.maximum(tokens[keep], 1.0)
+        spread = latency_table(each_s, windows, source.quantiles, intervals=intervals)
         yield "itl", {q: noted(seen, "gap/tokens") for q, seen in _mark(source, "itl", spread, why)}
 
 
@@ -188,20 +189,18 @@ def _peer_tables(
     for name in names:
         found = definition(name).values(replies)
         mine = chosen[found.row] & ~np.isnan(found.seconds)
-        sure = int(mine.sum()) <= MANY_GAPS
         windows = replace(source.windows, of=source.windows.of[found.row[mine]])
-        table = latency_table(found.seconds[mine], windows, source.quantiles, intervals=sure)
+        table = latency_table(found.seconds[mine], windows, source.quantiles)
         if table:
-            why = windows if sure else f"no interval: more than {MANY_GAPS:,} gaps"
-            yield name, dict(_mark(source, name.partition("@")[0], table, why))
+            yield name, dict(_mark(source, name.partition("@")[0], table, windows))
 
 
 def _mark(
-    source: Source, metric: str, table: Mapping[str, Estimate], windows: Windows | str | None
+    source: Source, metric: str, table: Mapping[str, Estimate], windows: Windows | None
 ) -> Iterator[tuple[str, Estimate]]:
     """TPOT's upper quantiles have intervals that cover less than they say; so has all that rests on event counts.
 
-    A quantile without n_eff says why: `windows` it was judged by, or the reason itself, or None for the whole run.
+    A quantile without n_eff says why: by the `windows` it was judged by, None for the whole run.
     """
     for q, seen in table.items():
         tail = metric == "tpot" and source.quantiles.get(q, 0.0) >= 0.99 and seen.low is not None
@@ -211,11 +210,9 @@ def _mark(
         yield q, noted(marked, _why(seen, windows)) if bare else marked
 
 
-def _why(seen: Estimate, windows: Windows | str | None) -> str:
+def _why(seen: Estimate, windows: Windows | None) -> str:
     if windows is None:
         return "no interval: whole run"
-    if isinstance(windows, str):
-        return windows
     if seen.n < 2 * windows.count:
         return f"no interval: fewer than {2 * windows.count}"
     if seen.low is None and seen.value is not None and np.isfinite(seen.value):

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from slobench.records.schema import NULL
 
+_FEW_WORDS = 8
+
 
 def text_array(words: Sequence[str]) -> pa.Array:
     """A string array without nulls; lone surrogates, which UTF-8 cannot hold, become escapes."""
@@ -72,14 +74,15 @@ def arrow_array(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
     if pa.types.is_string(kind) or pa.types.is_dictionary(kind):
         return _words(values).cast(kind)
     valid = ~np.isnan(values) if values.dtype.kind == "f" else values != NULL
-    bitmap = None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
-    data: NDArray[Any]
-    if pa.types.is_floating(kind):
-        data = np.ascontiguousarray(values, dtype=np.float64)
-    elif pa.types.is_boolean(kind):
-        data = np.packbits(np.where(valid, values, 0).astype(bool), bitorder="little")
+    bitmap = None
+    if not valid.all():
+        bitmap = pa.py_buffer(np.packbits(valid, bitorder="little"))
+        values = values if pa.types.is_floating(kind) else np.where(valid, values, 0)
+    if pa.types.is_boolean(kind):
+        data: NDArray[Any] = np.packbits(values.astype(bool), bitorder="little")
     else:
-        data = np.where(valid, values, 0).astype(f"i{kind.bit_width // 8}")
+        width = "f8" if pa.types.is_floating(kind) else f"i{kind.bit_width // 8}"
+        data = np.ascontiguousarray(values, dtype=width)
     return pa.Array.from_buffers(kind, len(values), [bitmap, pa.py_buffer(data)])
 
 
@@ -104,9 +107,14 @@ def list_values(array: pa.Array) -> tuple[NDArray[np.int64], NDArray[Any]]:
 
 
 def _words(values: NDArray[Any]) -> pa.Array:
-    code_of: dict[str, int] = {}
-    words = values.tolist()
-    codes = np.array([code_of.setdefault(word, len(code_of)) for word in words], dtype=np.int64)
+    codes, words = np.full(len(values), NULL), list[str]()
+    left = np.ones(len(values), dtype=np.bool_)
+    while len(words) < _FEW_WORDS and left.any():  # a column has one word or a few: they are compared as a whole
+        words.append(str(values[left.argmax()]))
+        mine = np.asarray(values == words[-1])
+        codes[mine], left = len(words) - 1, left & ~mine
+    code_of = {word: code for code, word in enumerate(words)}
+    codes[left] = [code_of.setdefault(word, len(code_of)) for word in values[left].tolist()]
     if "" in code_of:
         codes[codes == code_of[""]] = NULL
     return pa.DictionaryArray.from_arrays(arrow_array(codes, pa.int32()), text_array(list(code_of)))

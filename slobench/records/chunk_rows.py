@@ -86,13 +86,15 @@ def sorted_chunks(batches: Batches) -> tuple[dict[str, NDArray[Any]], NDArray[np
         return _empty(), np.empty(0, np.int64)
     cursor = np.concatenate([[0], np.cumsum(extent.counts)])
     n, cursor = int(cursor[-1]), cursor[:-1]
-    columns = {name: _room(name, n, extent) for name in _KINDS}
+    columns = {name: _room(name, n, extent) for name in _KINDS if name != "index"}
     for batch in batches():
-        index = _values(batch, "index")
-        order, to = _places(index - extent.lowest, cursor)
+        to = _places(_values(batch, "index") - extent.lowest, cursor)
         for name, column in columns.items():
             if column.flags.writeable:
-                column[to] = _values(batch, name)[order]
+                column[to] = _values(batch, name).astype(column.dtype, copy=False)  # cast first: three times as fast
+    last = extent.lowest + len(extent.counts)
+    indices = np.arange(extent.lowest, last, dtype=np.int32 if last <= _INT32.max else np.int64)
+    columns = {"index": np.repeat(indices, extent.counts), **columns}
     if _out_of_order(columns):
         order = np.lexsort((columns["t_ns"], columns["index"]))
         columns = {name: column[order] if column.flags.writeable else column for name, column in columns.items()}
@@ -134,8 +136,8 @@ def _extent(batches: Iterator[pa.RecordBatch]) -> _Extent | None:
     return found
 
 
-def _places(keys: NDArray[np.int64], cursor: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return (rows of a batch by key, where each goes), and move the cursors on."""
+def _places(keys: NDArray[np.int64], cursor: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each row of a batch goes, by its key; moves the cursors on."""
     local = keys - keys.min() if len(keys) else keys
     # numpy sorts 16-bit integers by radix, three times as fast as others.
     narrow = local.astype(np.uint16) if len(local) and int(local.max()) < 2**16 else local
@@ -144,15 +146,16 @@ def _places(keys: NDArray[np.int64], cursor: NDArray[np.int64]) -> tuple[NDArray
     first = np.flatnonzero(np.concatenate([[True], sorted_keys[1:] != sorted_keys[:-1]])) if len(keys) else order
     sizes = np.diff(np.append(first, len(keys)))
     groups = sorted_keys[first]
-    to = np.arange(len(keys)) + np.repeat(cursor[groups] - first, sizes)
+    to = np.empty(len(keys), np.int64)
+    to[order] = np.arange(len(keys)) + np.repeat(cursor[groups] - first, sizes)
     cursor[groups] += sizes
-    return order, to
+    return to
 
 
 def _room(name: str, n: int, extent: _Extent) -> NDArray[Any]:
     """A column to be filled, as narrow as its range; one that needs no room where all its values are the same."""
     low, high = extent.low[name], extent.high[name]
-    if low == high and name != "index":
+    if low == high:
         return _same(low, n, _KINDS[name])
     fits = _INT32.min < low and high < _INT32.max
     return np.empty(n, np.int32 if fits and name not in {*_CODES, "t_ns"} else _KINDS[name])

@@ -8,6 +8,7 @@ For a mean over equal windows it is the method of batch means.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,50 +21,72 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Grouped:
-    """Values sorted once, each with the group (window or repeat) that it belongs to.
+    """Values sorted once, all together and those of each group (window or repeat) by themselves.
 
-    values: ascending, no NaN, +inf allowed; group: same length, in [0, groups).
+    values, each of by_group: ascending, no NaN, +inf allowed.
     """
 
     values: FloatArray
-    group: NDArray[np.integer]
-    groups: int
-    sizes: IntArray  # values in each group
+    by_group: tuple[FloatArray, ...]
 
     @classmethod
     def sort(cls, values: FloatArray, group: NDArray[np.integer], groups: int) -> Grouped:
-        """Sort values and groups together. Time: O(n log n)."""
-        order = np.argsort(values, kind="stable")
-        small: NDArray[np.integer] = group[order].astype(np.int16) if groups < 2**15 else group[order]
-        return cls(values[order], small, groups, np.bincount(group, minlength=groups).astype(np.int64))
+        """Sort values whose groups are in [0, groups). Time: O(n log n); memory: three times that of the values."""
+        small: NDArray[Any] = group.astype(np.uint8 if groups <= 2**8 else np.int64, copy=False)
+        if np.any(small[1:] < small[:-1]):
+            order = np.argsort(small, kind="stable")
+            values, small = values[order], small[order]
+        ends = np.searchsorted(small, np.arange(1, groups), side="left")
+        return cls(np.sort(values), tuple(np.sort(part) for part in np.split(values, ends)))
+
+    @property
+    def groups(self) -> int:
+        """How many groups there are, empty ones included."""
+        return len(self.by_group)
+
+    @property
+    def sizes(self) -> IntArray:
+        """Values in each group."""
+        return np.array([len(part) for part in self.by_group], dtype=np.int64)
+
+    @property
+    def sums(self) -> FloatArray:
+        """Sum of the values of each group."""
+        return np.array([part.sum() for part in self.by_group], dtype=np.float64)
+
+    @property
+    def variance(self) -> float:
+        """Pooled variance, of finite values: within the groups and between them, so that no copy of all is made."""
+        mean = self.values.mean()
+        parts = [part for part in self.by_group if len(part)]
+        return float(sum(len(part) * (part.var() + (part.mean() - mean) ** 2) for part in parts) / len(self.values))
 
     def quantile(self, q: float) -> float:
         """Return the pooled q-quantile (inverse ECDF)."""
         return float(self.values[rank(len(self.values), q)])
 
     def quantile_without_each(self, q: float) -> FloatArray:
-        """Return, for each group, the q-quantile of all values but its own. Time: groups passes over a few groups.
+        """Return, for each group, the q-quantile of all values but its own. Time: O(groups log² n).
 
-        Below position k of the pooled order a group has c values, so the wanted rank of the rest lies
-        within `size` places of k: only that stretch is counted.
+        The wanted value of the others lies at its own rank in the pooled order, or as many places on as the group has
+        values: there the first is sought that enough of the others do not exceed.
         """
         n = len(self.values)
         out = np.empty(self.groups)
-        biggest = int(self.sizes.max())
-        lowest = max(min(rank(n - int(size), q) for size in self.sizes), 0)
-        highest = min(lowest + 2 * biggest + 1, n)
-        below = np.bincount(self.group[:lowest], minlength=self.groups)
-        stretch = self.group[lowest:highest]
-        for g in range(self.groups):
-            others = np.flatnonzero(stretch != g)
-            wanted = rank(n - int(self.sizes[g]), q) - (lowest - int(below[g]))
-            out[g] = self.values[lowest + others[wanted]]
+        for g, mine in enumerate(self.by_group):
+            wanted = rank(n - len(mine), q) + 1
+            low, high = wanted - 1, wanted - 1 + len(mine)
+            while low < high:
+                middle = (low + high) // 2
+                value = self.values[middle]
+                others = self.values.searchsorted(value, side="right") - mine.searchsorted(value, side="right")
+                low, high = (low, middle) if others >= wanted else (middle + 1, high)
+            out[g] = self.values[low]
         return out
 
     def above(self, x: float) -> IntArray:
         """How many values of each group exceed x."""
-        start = int(np.searchsorted(self.values, x, side="right"))
-        return np.bincount(self.group[start:], minlength=self.groups).astype(np.int64)
+        return np.array([len(part) - part.searchsorted(x, side="right") for part in self.by_group], dtype=np.int64)
 
 
 def standard_error(without_each: FloatArray) -> float:

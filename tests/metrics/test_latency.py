@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from slobench.metrics.columns import group_chunks
-from slobench.metrics.latency import derive, event_tokens, tokens_per_event
+from slobench.metrics.columns import group_chunks, slices
+from slobench.metrics.latency import _max_gap, chosen_gaps_s, derive, event_tokens, gaps_s, tokens_per_event
 from slobench.names import CHANNELS, Channel
 
 S = 10**9
@@ -154,3 +157,21 @@ def test_no_requests_have_no_latencies(make: Callable[..., Any]) -> None:
     """Empty records derive to empty columns."""
     run = make(np.empty(0))
     assert all(len(column) == 0 for column in derive(run.columns, run.built_chunks()).values())
+
+
+@given(data=st.data())
+def test_chosen_gaps_and_the_largest_are_those_of_all_gaps(data: st.DataObject) -> None:
+    """Slices and stretches give what one pass over everything does, wherever the choice and the replies end."""
+    sizes = data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=6))
+    index = np.repeat(np.arange(len(sizes)), sizes)
+    steps = data.draw(st.lists(st.integers(0, 9), min_size=len(index), max_size=len(index)))
+    t_ns = np.concatenate([np.cumsum(part) for part in np.split(np.array(steps) * S, np.cumsum(sizes)[:-1])])
+    chunks, requests = {"index": index, "t_ns": t_ns}, {"index": np.arange(len(sizes))}
+    groups = group_chunks(requests, chunks)
+    every = gaps_s(chunks, groups)
+    keep = np.array(data.draw(st.lists(st.booleans(), min_size=len(index), max_size=len(index)))) & ~np.isnan(every)
+    with mock.patch("slobench.metrics.latency.slices", lambda n, *_: slices(n, 3)):
+        assert chosen_gaps_s(chunks, keep).tolist() == every[keep].tolist()
+        largest = _max_gap(len(sizes), chunks, groups).tolist()
+    expected = [np.fmax.reduce(part) for part in np.split(every, np.cumsum(sizes)[:-1])]
+    assert np.array_equal(largest, expected, equal_nan=True)

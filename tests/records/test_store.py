@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from slobench.errors import RecordsError, SlobenchError
 from slobench.names import CHANNELS, OUTCOMES, Channel, Outcome, Phase, TokensSource
 from slobench.records import store
+from slobench.records.arrow import arrow_array, text_values
 from slobench.records.schema import CHUNKS, DERIVED, NULL, PLAN, REQUESTS, SPOOL_REQUESTS, VERSION, Records
 from slobench.records.spool import SpoolWriter
 from slobench.records.store import (
@@ -324,6 +325,15 @@ def test_a_spool_of_another_plan_is_refused(tmp_path: Path) -> None:
     writer.close()
     with pytest.raises(RecordsError, match="holds request 7, which the plan does not"):
         assemble(tmp_path, make_plan([0, 1]), 1)
+
+
+@given(words=st.lists(st.sampled_from(["", *(f"w{k}" for k in range(12))]), max_size=60), wide=st.booleans())
+def test_words_come_back_as_they_were(words: list[str], *, wide: bool) -> None:
+    """Few words or many, in a column of objects or of fixed width; none is null."""
+    values = np.array(words, dtype=np.str_ if wide else np.object_)
+    found = arrow_array(values, pa.string())
+    assert found.to_pylist() == [word or None for word in words]
+    assert text_values(found).tolist() == words
 
 
 def test_a_plan_comes_back_with_its_bytes(tmp_path: Path) -> None:

@@ -72,6 +72,22 @@ def test_leaving_one_group_out_is_the_quantile_of_the_rest(values: list[tuple[in
     assert without.tolist() == [inverted_cdf(array[group != g], q) for g in range(4)]
 
 
+@given(
+    values=st.lists(st.tuples(st.floats(0, 1e6) | st.just(np.inf), st.integers(0, 4)), min_size=1, max_size=80),
+    limit=st.floats(0, 1e6),
+)
+def test_groups_know_their_sizes_sums_and_what_exceeds_a_value(values: list[tuple[float, int]], limit: float) -> None:
+    """Each is that of the group's own values, in whatever order they came; the variance is that of all."""
+    array, group = np.array([value for value, _ in values]), np.array([g for _, g in values])
+    grouped, mine = Grouped.sort(array, group, 5), [array[group == g] for g in range(5)]
+    assert grouped.values.tolist() == sorted(array)
+    assert grouped.sizes.tolist() == [len(part) for part in mine]
+    assert grouped.above(limit).tolist() == [int(np.sum(part > limit)) for part in mine]
+    assert grouped.sums == pytest.approx([part.sum() for part in mine])
+    if np.isfinite(array).all():
+        assert grouped.variance == pytest.approx(array.var(), rel=1e-9, abs=1e-9 * (1 + array.max()) ** 2)
+
+
 def test_the_jackknife_of_a_mean_is_the_method_of_batch_means() -> None:
     """Over equal groups its standard error is the standard deviation of group means over sqrt(K)."""
     values = np.random.default_rng(3).normal(size=(GROUPS, 40))
