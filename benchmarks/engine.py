@@ -1,6 +1,7 @@
 """How fast the engine is in virtual time, and what it says at the reference workload (docs/metrics.md, Engine model).
 
 python benchmarks/engine.py [--requests N] [--rate R ...] [--seeds K]
+Each call adds a line to benchmarks/history/engine.jsonl; `ratio` is simulated time over CPU time.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import argparse
 import time
 
+import history
 import numpy as np
 
 from slobench.config.engine import Engine
@@ -33,6 +35,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, nargs="+", default=[14.0, 18.5, 20.1])
     parser.add_argument("--seeds", type=int, default=1)
     args = parser.parse_args()
+    rates = []
     for rate in args.rate:
         attained = []
         for seed in range(args.seeds):
@@ -48,6 +51,12 @@ def main() -> None:
             f"{args.requests / cpu_s * 60:,.0f} requests per core-minute  "
             f"{cpu_s / served.steps * 1e6:.1f} µs a step"
         )
+        rates.append(
+            {"rate": rate, "attainment": round(float(np.mean(attained)), 4),
+             "step_us": round(cpu_s / served.steps * 1e6, 2),
+             "ratio": round(float(served.last_token_ns.max()) / 1e9 / cpu_s, 1)}
+        )  # fmt: skip
+    history.append("engine", {"requests": args.requests, "rates": rates})
 
 
 if __name__ == "__main__":

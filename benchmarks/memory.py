@@ -3,6 +3,7 @@
 Usage: python benchmarks/memory.py [--seconds 270] [--rate 200] [--output-tokens 16] [--workers 1] [--from 60]
 Offers a steady load to the simulated engine and samples every process of the run once a second.
 Growth = the largest RSS after the `--from`th second less the RSS then; `anonymous` leaves mapped files out.
+Each call adds a line to benchmarks/history/memory.jsonl; `ratio` is the largest RSS over the RSS then.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import history
 import psutil
 
 MB = 2**20
@@ -82,6 +84,7 @@ def main() -> int:
             seen = sample(run)
     print(f"{'process':<10}{'pid':>8}{'samples':>9}{'RSS then':>10}{'largest':>10}{'growth':>9}{'anonymous':>11}  (MB)")
     worst = 0.0
+    processes = []
     for (name, pid), samples in sorted(seen.items()):
         late = [each for each in samples if each.at_s >= asked.since] or samples[-1:]
         first, most = late[0], max(late, key=lambda each: each.rss)
@@ -91,8 +94,14 @@ def main() -> int:
             f"{name:<10}{pid:>8}{len(samples):>9}{first.rss / MB:>10.1f}{most.rss / MB:>10.1f}"
             f"{growth:>9.1f}{anonymous:>11.1f}"
         )
+        processes.append(
+            {"process": name, "rss_mb": round(most.rss / MB, 1), "growth_mb": round(growth, 1),
+             "ratio": round(most.rss / first.rss, 2)}
+        )  # fmt: skip
         if name != "report":  # made after the last reply, in a process of its own
             worst = max(worst, growth)
+    load = {"seconds": asked.seconds, "rate": asked.rate, "tokens": asked.output_tokens, "workers": asked.workers}
+    history.append("memory", {**load, "worst_growth_mb": round(worst, 1), "processes": processes})
     print(f"largest growth of a process that serves the run: {worst:.1f} MB")
     return int(worst >= 50)
 

@@ -2,8 +2,11 @@
 
     .venv/bin/python benchmarks/report.py [--requests 100000] [--tokens 256] [--profile]
 
-The spool is made of invented replies with the writers that a worker uses, so it is what a run would have left.
+The spool is made of invented replies with the writers that a worker uses, so it is what a run would have left: gaps,
+sizes of events and read lags vary, as equal ones sort and compress in no time.
 Anonymous memory is what the process itself took; the rest of the resident set are pages of the mapped spool.
+Beside it pandas, which reads the tables that the report wrote and gives p50 and p99 of TTFT, TPOT and gaps: no intervals,
+checks, pictures or files. Each call adds a line to benchmarks/history/report.jsonl.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import history
 import numpy as np
 import psutil
 
@@ -35,8 +39,18 @@ from slobench.records.spool import SpoolWriter
 from slobench.records.store import write_run_json
 
 MB, NS = 2**20, 10**9
-RATE, GAP_NS, TTFT_NS = 400.0, 20_000_000, 80_000_000
+RATE, GAP_NS, JITTER_NS, TTFT_NS = 400.0, 20_000_000, 4_000_000, 80_000_000
 CHUNK = np.dtype([(name, {"q": "i8", "b": "i1"}[kind]) for name, kind in SPOOL_CHUNKS.items()])
+
+PLAIN = """
+import sys, pandas
+requests, chunks = (pandas.read_parquet(sys.argv[1] + name) for name in ("/requests.parquet", "/chunks.parquet"))
+gaps = chunks.groupby("index")["t_ns"].diff()
+span = chunks.groupby("index")["t_ns"].agg(["min", "max", "size"])
+tpot = (span["max"] - span["min"]) / (span["size"] - 1)
+ttft = span["min"] - requests.set_index("index")["scheduled_ns"]
+print([values.quantile([0.5, 0.99]).tolist() for values in (ttft, tpot, gaps)])
+"""
 
 
 @dataclass
@@ -57,7 +71,7 @@ def write_run(folder: Path, n: int, tokens: int) -> float:
     plan.save(spool / "plan.arrow")
     scheduled = np.asarray(plan.scheduled_ns)
     first = scheduled + TTFT_NS + np.random.default_rng(0).exponential(20e6, n).astype(np.int64)
-    last = first + (tokens - 1) * GAP_NS
+    last = first + (tokens - 1) * GAP_NS + JITTER_NS * (tokens > 1)
     end_ns = int(last.max()) + NS
     for second in range(end_ns // NS + 1):
         add_second(writer, (second * NS, (second + 1) * NS), (scheduled, first, last), tokens)
@@ -85,8 +99,10 @@ def add_second(
     rows = np.zeros(int(count.sum()), CHUNK)
     rows["index"] = np.repeat(alive, count)
     which = np.arange(len(rows)) - np.repeat(np.cumsum(count) - count, count) + np.repeat(low, count)
-    rows["t_ns"] = first[rows["index"]] + which * GAP_NS
-    rows["tokens"], rows["bytes"], rows["lag_ns"] = NULL, 180, 35_000
+    random = np.random.default_rng(span[0])
+    rows["t_ns"] = first[rows["index"]] + which * GAP_NS + random.integers(0, JITTER_NS, len(rows)) * (which > 0)
+    rows["tokens"], rows["bytes"] = NULL, random.integers(170, 190, len(rows))
+    rows["lag_ns"] = random.exponential(35_000, len(rows))
     writer.chunks.packed += rows[np.argsort(rows["t_ns"], kind="stable")].tobytes()
     for index in np.flatnonzero((last >= span[0]) & (last < span[1])).tolist():
         writer.requests.add(request_row(index, int(scheduled[index]), int(first[index]), int(last[index]), tokens))
@@ -144,18 +160,26 @@ def main() -> None:
         wall_s, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
         watcher.join()
         files = {path.name: round(path.stat().st_size / MB, 1) for path in folder.glob("*.parquet")}
+        plain_s = cpu_s_of([sys.executable, "-c", PLAIN, str(folder)])
     print("\n".join(said.splitlines()[: 70 if args.profile else 3]))
-    print(
-        json.dumps(
-            {
-                "requests": args.requests, "tokens": args.tokens, "exit": report.returncode,
-                "spool_mb": round(spool_bytes / MB), "wall_s": round(wall_s, 1),
-                "cpu_s": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1),
-                "peak_rss_mb": round(most.rss / MB), "peak_anonymous_mb": round(most.anonymous / MB), "files_mb": files,
-                "load_average": round(os.getloadavg()[0], 1),
-            }
-        )
-    )  # fmt: skip
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    figures = {
+        "requests": args.requests, "tokens": args.tokens, "exit": report.returncode,
+        "spool_mb": round(spool_bytes / MB), "wall_s": round(wall_s, 1), "cpu_s": round(cpu_s, 1),
+        "pandas_cpu_s": round(plain_s, 1), "ratio": round(cpu_s / plain_s, 2),
+        "peak_rss_mb": round(most.rss / MB), "peak_anonymous_mb": round(most.anonymous / MB), "files_mb": files,
+    }  # fmt: skip
+    print(json.dumps(figures))
+    if not args.profile:
+        history.append("report", figures)
+
+
+def cpu_s_of(command: list[str]) -> float:
+    """CPU seconds of a command that must succeed."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 
 Printed beside them: the same Python doing nothing, and importing typer alone, in turn with them. CPU seconds are
 of the whole process tree; on a busy machine the wall times say little and the CPU times and ratios hold.
+Each call adds a line to benchmarks/history/startup.jsonl.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from socket import create_server, socket
+
+import history
 
 EMPTY = b'{"object": "list", "data": [{"id": "tiny", "object": "model"}]}'
 MODELS = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b"
@@ -119,11 +122,18 @@ def main() -> None:
         for name, measure in kinds.items():
             found[name].append(measure())
     base_s = statistics.median(each.cpu_s for each in found["python -c pass"])
+    figures: dict[str, object] = {"rounds": args.rounds}
     print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, {args.rounds} rounds, medians")
     print(f"{'':34}{'wall':>9}{'CPU':>9}{'CPU, × python':>15}")
     for name, each in found.items():
         wall_s, cpu_s = (statistics.median(values) for values in zip(*((t.wall_s, t.cpu_s) for t in each), strict=True))
         print(f"{name:34}{wall_s * 1e3:6.0f} ms{cpu_s * 1e3:6.0f} ms{cpu_s / base_s:14.1f}")
+        figures[name] = {
+            "wall_ms": round(wall_s * 1e3),
+            "cpu_ms": round(cpu_s * 1e3),
+            "ratio": round(cpu_s / base_s, 2),
+        }
+    history.append("startup", figures)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,14 @@
 Usage: python benchmarks/traces.py [--rows 1000000]
 Writes an Azure-like CSV file and a Mooncake-like file of JSON lines with hash_ids (as many blocks a request, and as
 often shared, as in the published conversation trace) and plans a workload that replays each, in a process of its own.
+Beside it the standard library, which splits or parses the same lines and keeps nothing. Each call adds a line to
+benchmarks/history/traces.jsonl.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import resource
 import subprocess
@@ -16,6 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import history
 import numpy as np
 
 MOST_CPU_S, MOST_MB = 20.0, 1536.0
@@ -76,6 +80,15 @@ def plan(path: Path) -> None:
     print(json.dumps(figures))
 
 
+def plain(path: Path) -> float:
+    """CPU seconds of reading the lines with csv or json."""
+    before = time.process_time()
+    with path.open() as file:
+        for _ in csv.reader(file) if path.suffix == ".csv" else map(json.loads, file):
+            pass
+    return time.process_time() - before
+
+
 def main() -> int:
     """Write, plan, print a table; 1 where a plan took more than 20 s of CPU or 1.5 GB."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -86,20 +99,25 @@ def main() -> int:
         plan(asked.plan)
         return 0
     worst = False
-    print(f"{'file':<16}{'size MB':>9}{'rows':>11}{'parts':>11}{'CPU s':>8}{'wall s':>8}{'RSS MB':>8}")
+    figures: dict[str, object] = {"rows": asked.rows}
+    heads = f"{'file':<16}{'size MB':>9}{'rows':>11}{'parts':>11}{'CPU s':>8}{'wall s':>8}{'RSS MB':>8}{'× plain':>9}"
+    print(heads)
     with tempfile.TemporaryDirectory() as folder:
         for name, write in (("azure.csv", write_azure), ("mooncake.jsonl", write_mooncake)):
             path = Path(folder, name)
             write(path, asked.rows)
             command = [sys.executable, __file__, "--plan", str(path)]
             found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-            size = path.stat().st_size / 2**20
+            size, ratio = path.stat().st_size / 2**20, found["cpu_s"] / plain(path)
             print(
                 f"{name:<16}{size:>9.1f}{found['rows']:>11}{found['parts']:>11}"
-                f"{found['cpu_s']:>8.1f}{found['wall_s']:>8.1f}{found['rss_mb']:>8.0f}"
+                f"{found['cpu_s']:>8.1f}{found['wall_s']:>8.1f}{found['rss_mb']:>8.0f}{ratio:>9.2f}"
             )
             worst |= found["cpu_s"] > MOST_CPU_S or found["rss_mb"] > MOST_MB
             path.unlink()
+            rounded = {key: round(found[key], 2) for key in ("cpu_s", "wall_s", "rss_mb")}
+            figures[name] = {**rounded, "ratio": round(ratio, 2)}
+    history.append("traces", figures)
     return int(worst)
 
 
