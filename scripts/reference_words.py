@@ -320,13 +320,16 @@ RUN_JSON = {
     "server": "URL, model, `max_model_len`, `forces_length`, timeouts, API, transport, connection mode.",
     "clock": "`monotonic_ns` and `wall_ns` of one moment, `start_ns` = 0 of the run's clock on the monotonic one.",
     "workers": "Generator processes.",
+    "hosts": "Of workers on a Ray cluster, for each: `worker`, `host`, `node`, `nice`, `offset_ns` (its monotonic clock less "
+    "ours), `round_trip_ns`, `error_ns` (by how much its times may be off the run's clock), `drift_ns` (null where it was "
+    "lost); null where all ran here.",
     "stamps": "`kernel` or `user`: where receive times come from.",
     "receiver": "`native` or `python`: what read the streams; null with transport `aiohttp`.",
     "vr": "Variance reduction; `off`: exact draws.",
     "thresholds": "Limits of the validity checks that held.",
-    "cores": "Cores that the generator could use, one left for a target on the same machine.",
+    "cores": "Cores that the generator could use, one left for a target on the same machine; null on a cluster.",
     "ceiling": "What this machine could offer by its self-test: `machine`, `workers`, `requests_per_s`, "
-    "`tokens_per_s`, `streams`, `version`, `measured`; null where it never made one.",
+    "`tokens_per_s`, `streams`, `version`, `measured`; null where it never made one, and on a cluster.",
     "stopping": "`rule` (fixed, decided, precision), `planned_looks_s`, `looks` (what each found), `found` (met, missed, "
     "precise), `reason` (that, bound, or how else the run ended), `stopped_s` (when a rule ended the offer).",
     "run": (

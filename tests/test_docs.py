@@ -33,7 +33,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "results"
 REFERENCE = ROOT / "docs" / "reference.md"
 METRICS = ROOT / "docs" / "metrics.md"
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
-CODES = [f"V{number:02d}" for number in range(1, 21)]
+CODES = [f"V{number:02d}" for number in range(1, 22)]
 
 
 def name_of(page: Path) -> str:

@@ -133,7 +133,7 @@ def command(
         target=server.value,
         folder=out or default_folder(offered.value, server.value),
         seed=seed,
-        workers=workers,
+        workers=options.workers_of(workers),
         force=force,
         notes=server.notes,
     )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from slobench.config.flags import RunFlags
     from slobench.config.margins import Margins
     from slobench.config.talk_flags import TalkFlags
+    from slobench.config.workers import Workers
     from slobench.experiment.ab import AbAsk
     from slobench.experiment.gated import Gated
 
@@ -142,7 +143,8 @@ def command(
     both = ab or (aa or "", aa or "")
     own = (tuple(base_set or ()), tuple(new_set or base_set or ()) if aa else tuple(new_set or ()))
     ask = _ask(words, both, (loads, talks), (tuple(sets or ()), *own), asked)
-    ask = _with(ask, out, seed=seed, workers=workers, aa=aa is not None, resume=resume)
+    placed = options.workers_of(workers)
+    ask = _with(ask, out, seed=seed, workers=placed, aa=aa is not None, resume=resume)
     gated = _perform(ask, virtual=virtual, force=force, quiet=quiet)
     raise typer.Exit(_show(gated, ask.folder, junit, markdown, explain=explain, as_json=as_json, quiet=quiet))
 
@@ -233,7 +235,7 @@ def _ask(
     )
 
 
-def _with(ask: AbAsk, out: Path | None, *, seed: int, workers: int | None, aa: bool, resume: bool) -> AbAsk:
+def _with(ask: AbAsk, out: Path | None, *, seed: int, workers: Workers | None, aa: bool, resume: bool) -> AbAsk:
     from dataclasses import replace
 
     from slobench.errors import UsageError

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from slobench.config.workers import Workers as Placed
 
 LOAD, SERVER, RUN = "Load", "Server", "Run"
 
@@ -68,8 +71,13 @@ Goodput = Annotated[
 ]
 
 Workers = Annotated[
-    int | None,
-    typer.Option(min=1, max=256, help="Generator processes; default: the free cores.", rich_help_panel=RUN),
+    str | None,
+    typer.Option(
+        metavar="N|ray[/N]|ray://HOST:PORT[/N]",
+        help="Generator processes, default: the free cores; ray: on a Ray cluster, one on each node or N in all.",
+        rich_help_panel=RUN,
+        show_default=False,
+    ),
 ]
 Sets = Annotated[
     list[str] | None, typer.Option("--set", help="Override any setting: path=value; repeatable.", rich_help_panel=RUN)
@@ -99,3 +107,10 @@ Quiet = Annotated[
     bool, typer.Option("--quiet", help="No progress, and only the verdict or the result line.", rich_help_panel=RUN)
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=RUN)]
+
+
+def workers_of(text: str | None) -> Placed | None:
+    """Where `--workers` has the generator run. Raises ConfigError."""
+    from slobench.config.workers import parse_workers
+
+    return None if text is None else parse_workers(text)

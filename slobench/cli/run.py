@@ -129,7 +129,7 @@ def command(
         target=server.value,
         folder=out or default_folder(offered.value, server.value),
         seed=seed,
-        workers=workers,
+        workers=options.workers_of(workers),
         force=force,
         notes=(*offered.notes, *server.notes),
     )

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 from slobench.config.base import DurationNs, Model, PositiveDurationNs, beside
 from slobench.config.margins import Percent
 from slobench.config.when import aliases, parse_when, refuse_unknown
+from slobench.config.workers import WorkersField
 from slobench.errors import ConfigError
 
 Scalar = str | int | float | bool | None
@@ -142,8 +143,8 @@ class Experiment(Model):
     saturation: Literal["slo", "overload", "never"] = "slo"
     """What ends a curve, so that its higher loads are skipped: the SLO missed or overload; overload alone; nothing."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    workers: Annotated[int, Field(ge=1, le=256)] | None = None
-    """Generator processes; null: the free cores."""
+    workers: WorkersField | None = None
+    """Generator processes, or `ray`, `ray/8`: workers on the hosts of a Ray cluster; null: the free cores."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Experiment:

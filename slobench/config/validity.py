@@ -28,7 +28,7 @@ def _step(warning: float, past: float) -> Step:
 
 
 class Thresholds(Model):
-    """Limits of the validity checks V01 to V20, as shares unless the name has a unit (docs/metrics.md, Validity).
+    """Limits of the validity checks V01 to V21, as shares unless the name has a unit (docs/metrics.md, Validity).
 
     "of S": share of the tightest TTFT limit; "of G": share of the tightest TPOT or gap limit.
     Given in part, the rest keeps its default. In files and `--set` a code alone (`v01`) means its only pair of limits.
@@ -120,6 +120,8 @@ class Thresholds(Model):
     """Successful replies whose SLO could not be judged."""
     v20_sharing: Limit = 0.05
     """Prefix-cache hits apart from the plan's sharing, in shares of prompt tokens; none where prompts are unique."""
+    v21_clock_of_s: Step = _step(0.01, 0.05)
+    """Error of a host's clock against the run's, where the load comes from several hosts."""
 
     @model_validator(mode="before")
     @classmethod

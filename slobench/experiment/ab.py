@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from slobench.config.load import AnyTarget, public
+from slobench.config.workers import Workers
 from slobench.config.workload import Workload
 from slobench.errors import ConfigError
 from slobench.experiment.ab_file import FILE, load_pairs, save
@@ -37,7 +38,7 @@ class AbAsk:
     folder: Path
     terms: Terms
     seed: int = 0
-    workers: int | None = None
+    workers: Workers | None = None
     aa: bool = False
     resume: bool = False
     notes: tuple[str, ...] = ()

@@ -26,14 +26,16 @@ from slobench.experiment.setup import (
     begin,
     first_run_json,
     jobs_of,
+    notes_on,
     observe,
+    open_pool,
     secrets_of,
-    workers_for,
+    told_seats,
 )
 from slobench.experiment.stream import Counted, Probe, Probed, futile
 from slobench.experiment.telemetry import Watching, watch
 from slobench.experiment.trial import Interrupts
-from slobench.generate.pool import Pool, raise_fd_limit
+from slobench.generate.pool import Pool
 from slobench.plan import refuse_too_long
 from slobench.records import counters as live
 from slobench.records import probe_counts
@@ -86,19 +88,17 @@ def open_stream(ask: StreamAsk) -> LiveStream:
     headers = resolve_secrets(trial.target.talk)
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, spool, ignore_errors=True)  # nothing was offered: the folder can be used again
-        workers = trial.workers or workers_for(trial.workload, trial.target)
-        fd_limit = raise_fd_limit(0)
-        pool = Pool(workers, spool)  # they import while the target starts
+        pool = open_pool(trial, spool)  # they import while the target starts
         stack.callback(pool.close)
         plan = empty_plan(tuple(trial.workload.classes))
         plan.save(spool / "plan.arrow")
         secret = secrets_of(trial, headers)
-        run = first_run_json(trial, plan, workers, secret)
+        run = first_run_json(trial, plan, pool.workers, secret)
         running = begin(trial, ask.slo, headers)
         stack.callback(running.stop)
-        Counters.create(spool / live.FILE, workers).close()
+        Counters.create(spool / live.FILE, pool.workers).close()
         shares = tuple(share_of(each) for each in ask.counted)
-        jobs = jobs_of(trial, plan, ask.slo, running.endpoint, workers, fd_limit, run["nonce"])
+        jobs = jobs_of(trial, plan, ask.slo, running.endpoint, pool.workers, pool.fd_limit, run["nonce"])
         observe(run, running, secret)
         watching = watch(trial.target, running, spool)
         stack.callback(watching.sampler.end, reachable=False)
@@ -107,6 +107,8 @@ def open_stream(ask: StreamAsk) -> LiveStream:
         epoch_ns = pool.start([replace(job, grows=True, shares=shares) for job in jobs])
         watching.sampler.go(epoch_ns)
         run["clock"] = {"monotonic_ns": anchor.monotonic_ns, "wall_ns": anchor.wall_ns, "start_ns": epoch_ns}
+        run["hosts"] = told_seats(pool.seats())
+        run["run"]["notes"] += notes_on(pool.seats())
         write_run_json(spool, run)
         stack.pop_all()
     return LiveStream(ask, pool, running, watching, run)
@@ -197,6 +199,7 @@ class LiveStream:
             self._end_workers()
         finally:
             failure = self._running.failure()
+            self._run["hosts"] = told_seats(self._pool.seats(ended=True))
             self._pool.close()
             self._counters.close()
             self._watching.sampler.end(reachable=failure is None)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from slobench.config.slo import ClassSlo, Slo
 from slobench.config.target import NullTarget
 from slobench.generate.job import Job
+from slobench.generate.local_pool import LocalPool
 from slobench.generate.pool import Pool, default_workers
 from slobench.metrics import checks_instrument as checks
 from slobench.metrics.ask import Ask
@@ -127,7 +128,7 @@ def run_step(bench: Bench, offered: Offered, number: int) -> Ran:
     """Offer a load with fresh generator processes. Raises WorkerError where they cannot work."""
     folder = bench.folder / f"step-{number}"
     spool, plan, nonce = folder / "spool", offered.plan(), secrets.token_hex(8)
-    pool = Pool(bench.workers, spool)
+    pool = LocalPool(bench.workers, spool)
     try:
         plan.save(spool / "plan.arrow")
         live.Counters.create(spool / live.FILE, bench.workers).close()

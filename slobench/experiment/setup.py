@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from slobench.config.load import AnyTarget, public
 from slobench.config.slo import Slo, e2e_limit_s
 from slobench.config.target import RemoteTarget
+from slobench.config.workers import MOST, OnRay, Workers
 from slobench.config.workload import ClosedLoop, OpenLoop, Workload
 from slobench.experiment.endpoints import class_endpoints
 from slobench.generate.job import Deadlines, Job, Limits
-from slobench.generate.pool import default_workers
+from slobench.generate.local_pool import LocalPool
+from slobench.generate.pool import Pool, Seat, default_workers, raise_fd_limit
 from slobench.metrics.slo import has_limits
 from slobench.plan import Plan
 from slobench.plan_sharing import distinct, told_sharing
@@ -43,7 +45,7 @@ class Trial:
     target: AnyTarget
     folder: Path
     seed: int = 0
-    workers: int | None = None
+    workers: Workers | None = None
     force: bool = False
     notes: tuple[str, ...] = ()
     running: RunningTarget | None = None
@@ -56,6 +58,36 @@ def begin(trial: Trial, slo: Slo, headers: Mapping[str, str]) -> RunningTarget:
     if trial.running is not None:
         return lent(trial.running, trial.target.talk, limit_s)
     return start(trial.target, log=trial.folder / "server.log", headers=headers, e2e_limit_s=limit_s)
+
+
+def open_pool(trial: Trial, spool: Path) -> Pool:
+    """Start the generator processes that a trial asks for, here or on a cluster; they import meanwhile.
+
+    Raises UsageError, WorkerError.
+    """
+    workload, asked = trial.workload, trial.workers
+    users = workload.loop.users if isinstance(workload.loop, ClosedLoop) else 0
+    if isinstance(asked, OnRay):
+        from slobench.generate.ray_pool import RayPool
+
+        return RayPool(asked, spool, most=busy_workers(workload, MOST), connections=users)
+    raise_fd_limit(users)  # which the processes start with
+    return LocalPool(asked or workers_for(workload, trial.target), spool)
+
+
+def told_seats(seats: Sequence[Seat]) -> list[dict[str, Any]] | None:
+    """Return where the workers ran, for run.json; None where it was here."""
+    return [asdict(seat) for seat in seats] or None
+
+
+def notes_on(seats: Sequence[Seat]) -> list[str]:
+    """Return what a user should know of the hosts: workers that run behind everything else there."""
+    behind = sorted({seat.host for seat in seats if seat.nice > 0})
+    return [
+        f"workers on {host} run at nice {max(seat.nice for seat in seats if seat.host == host)}, behind what else runs "
+        "there: start its Ray node with RAY_worker_niceness=0"
+        for host in behind
+    ]
 
 
 def workers_for(workload: Workload, target: AnyTarget) -> int:
@@ -81,7 +113,7 @@ def is_local(target: AnyTarget) -> bool:
 
 def first_run_json(trial: Trial, plan: Plan, workers: int, secret: Collection[str]) -> dict[str, Any]:
     """Return run.json as it is before the target has started."""
-    workload = trial.workload
+    workload, on_ray = trial.workload, isinstance(trial.workers, OnRay)
     return {
         "schema": SCHEMA,
         "slobench": provenance.versions()["slobench"],
@@ -99,12 +131,13 @@ def first_run_json(trial: Trial, plan: Plan, workers: int, secret: Collection[st
         "host": provenance.host(),
         "server": {},
         "workers": workers,
+        "hosts": None,
         "stamps": None,
         "receiver": None,
         "vr": "off",
         "thresholds": workload.validity.to_dict(),
-        "cores": default_workers(local_target=is_local(trial.target)),
-        "ceiling": ceiling.to_dict() if (ceiling := load_ceiling()) else None,
+        "cores": None if on_ray else default_workers(local_target=is_local(trial.target)),
+        "ceiling": ceiling.to_dict() if not on_ray and (ceiling := load_ceiling()) else None,  # it is this machine's
         "run": {
             "by": "count" if workload.duration is None else "duration",
             "duration_s": None if workload.duration is None else workload.duration / 1e9,

@@ -24,13 +24,15 @@ from slobench.experiment.setup import (
     begin,
     first_run_json,
     jobs_of,
+    notes_on,
     observe,
+    open_pool,
     secrets_of,
-    workers_for,
+    told_seats,
 )
 from slobench.experiment.stopping import how_it_stopped, refuse_undecidable, rule_in_words, stopping_of
 from slobench.experiment.telemetry import watch
-from slobench.generate.pool import Pool, raise_fd_limit
+from slobench.generate.pool import Pool
 from slobench.plan import Plan, build_plan, refuse_too_long
 from slobench.plan_sharing import told_sharing
 from slobench.records import counters as live
@@ -76,16 +78,14 @@ def run_trial(trial: Trial, interrupts: Interrupts) -> Iterator[Event | Finished
     headers = resolve_secrets(target.talk)
     with ExitStack() as stack:
         stack.callback(_forget_unless_begun, folder)
-        workers = trial.workers or workers_for(workload, target)
-        fd_limit = raise_fd_limit(workload.loop.users if isinstance(workload.loop, ClosedLoop) else 0)
-        pool = Pool(workers, spool)  # they import while the target starts
+        pool = open_pool(trial, spool)  # they import while the target starts
         stack.callback(pool.close)
         plan = _plan_of(trial)
         plan.save(spool / "plan.arrow")
         for note in (*trial.notes, *plan.notes):
             yield Notice(note)
         secret = secrets_of(trial, headers)
-        run = first_run_json(trial, plan, workers, secret)
+        run = first_run_json(trial, plan, pool.workers, secret)
         stopping = stopping_of(workload, plan, folder)
         if stopping is not None:
             stack.callback(stopping.close)
@@ -95,8 +95,8 @@ def run_trial(trial: Trial, interrupts: Interrupts) -> Iterator[Event | Finished
         running = begin(trial, slo, headers)
         stack.callback(running.stop)
         refuse_too_long(plan, running.endpoint)
-        live.Counters.create(spool / live.FILE, workers).close()
-        jobs = jobs_of(trial, plan, slo, running.endpoint, workers, fd_limit, run["nonce"])
+        live.Counters.create(spool / live.FILE, pool.workers).close()
+        jobs = jobs_of(trial, plan, slo, running.endpoint, pool.workers, pool.fd_limit, run["nonce"])
         observe(run, running, secret)
         watching = watch(target, running, spool)
         stack.callback(watching.sampler.end, reachable=False)
@@ -108,6 +108,10 @@ def run_trial(trial: Trial, interrupts: Interrupts) -> Iterator[Event | Finished
         epoch_ns = pool.start(jobs)
         watching.sampler.go(epoch_ns)
         run["clock"] = {"monotonic_ns": anchor.monotonic_ns, "wall_ns": anchor.wall_ns, "start_ns": epoch_ns}
+        seated = notes_on(pool.seats())
+        run["hosts"] = told_seats(pool.seats())
+        run["run"]["notes"] += seated
+        yield from map(Notice, seated)
         write_run_json(folder, run)
         interrupts.offering = True
         what = Offer(pool, spool / live.FILE, epoch_ns, plan, workload, isinstance(workload.loop, ClosedLoop), stopping)
@@ -143,6 +147,7 @@ def _close_books(
     folder: Path, run: dict[str, Any], ended: OfferEnd, pool: Pool, failure: str | None
 ) -> Iterator[Event]:
     """Write how the run ended into run.json, and say what the user should know of it."""
+    run["hosts"] = told_seats(pool.seats(ended=True))
     ends = list(pool.ended.values())
     spool_error = next((end["spool_error"] for end in ends if end["spool_error"]), None)
     run["run"] |= {

@@ -1,14 +1,12 @@
-"""The parent's side of the generator: spawn workers, hand out jobs, hear them, stop them."""
+"""The parent's side of the generator: what workers say, whether they have ended, what all of them are told."""
 
 from __future__ import annotations
 
 import os
 import queue
 import resource
-import subprocess
-import sys
-import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,65 +20,96 @@ from slobench.generate.job import Job
 from slobench.names import Exit
 
 _READY_TIMEOUT_S = 60.0
-_START_MARGIN_NS = 150_000_000  # from the start order to the first arrival: transports open, bodies are made ahead
 _SPARE_FDS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerEvent:
-    """One line from a worker, or its end (event "exited", values: {"code": N})."""
+    """One line from a worker, or its end (event "exited", values: {"code": N}, or {"why": "…"} of one out of reach)."""
 
     worker: int
     event: str
     values: dict[str, Any]
 
 
-class Pool:
-    """W generator processes (spawned, never forked), each with pipes to and from us.
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """Where a worker of a cluster ran, and how far its clock is known, in ns.
 
-    A worker dies when its standard input closes, so none outlives this process.
+    offset_ns: its host's monotonic clock less ours, as its start was ordered. error_ns: by how much its times may be
+    off the run's clock. drift_ns: growth of the offset from the start to the end; None where that was not seen.
+    nice: its niceness.
+    """
+
+    worker: int
+    host: str
+    node: str
+    nice: int
+    offset_ns: int
+    round_trip_ns: int
+    error_ns: int
+    drift_ns: int | None = None
+
+
+class Pool(ABC):
+    """W generator processes that are told what to do, and heard; here or on other hosts.
+
+    A worker ends when the line to it is cut, so none outlives this process.
     """
 
     def __init__(self, workers: int, spool: Path) -> None:
-        """Start the processes; they import while the parent does something else."""
-        spool.mkdir(parents=True, exist_ok=True)
         self.workers = workers
-        self._spool = spool
-        self._events: queue.SimpleQueue[WorkerEvent] = queue.SimpleQueue()
-        self._processes = [self._spawn(worker) for worker in range(workers)]
         self.ended: dict[int, dict[str, Any]] = {}
         """What each worker said at its end."""
         self.lost: dict[int, str] = {}
         """Workers that ended without having finished, and why."""
+        self._spool = spool
+        self._events: queue.SimpleQueue[WorkerEvent] = queue.SimpleQueue()
 
-    def _spawn(self, worker: int) -> subprocess.Popen[bytes]:
-        with (self._spool / f"w{worker}.stderr").open("wb") as stderr:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "slobench.generate.worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                process_group=0,  # a Ctrl-C in the terminal is for the parent alone
-            )
-        threading.Thread(target=self._listen, args=(worker, process), daemon=True).start()
-        return process
+    @property
+    @abstractmethod
+    def fd_limit(self) -> int:
+        """Files that each worker may have open."""
 
-    def _listen(self, worker: int, process: subprocess.Popen[bytes]) -> None:
-        assert process.stdout is not None
-        with process.stdout:
-            for line in process.stdout:
-                with suppress(orjson.JSONDecodeError, KeyError):  # half a line of a killed worker, a library's chatter
-                    values = orjson.loads(line)
-                    self._events.put(WorkerEvent(worker, values.pop("event"), values))
-        self._events.put(WorkerEvent(worker, "exited", {"code": process.wait()}))
+    @abstractmethod
+    def extend(self, plan: Path, counts: Path, *, counted_from: int, n: int) -> None:
+        """Let all go on with a segment of the plan, of which the last `n` rows, from an index on, are counted."""
+
+    @abstractmethod
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Cut the lines; what does not end by itself is killed."""
+
+    @abstractmethod
+    def _hand(self, job: Job) -> None:
+        """Give a worker its job."""
+
+    @abstractmethod
+    def _order_start(self) -> int:
+        """Order the start; return its time on our CLOCK_MONOTONIC, in ns."""
+
+    @abstractmethod
+    def _write(self, worker: int, line: bytes) -> None:
+        """Write a line to a worker; where it has ended, that is heard in its own time."""
+
+    @abstractmethod
+    def _kill(self, worker: int) -> None:
+        """Kill a worker."""
+
+    def seats(self, *, ended: bool = False) -> list[Seat]:
+        """Where the workers run; empty where they are on this host, and on its clock.
+
+        ended: the run has, so their clocks are measured once more.
+        """
+        del ended
+        return []
 
     def start(self, jobs: Sequence[Job]) -> int:
         """Hand out the jobs, wait until all are ready, give the start; return its time on CLOCK_MONOTONIC, in ns.
 
         Raises WorkerError where a worker cannot do its job, UsageError where what was asked for is why.
         """
-        for worker, job in enumerate(jobs):
-            self._write(worker, job.to_json())
+        for job in jobs:
+            self._hand(job)
         waiting = set(range(self.workers))
         deadline = time.monotonic() + _READY_TIMEOUT_S
         while waiting:
@@ -93,9 +122,7 @@ class Pool:
                 if event.values.get("exit") == Exit.USAGE:
                     raise UsageError(self.lost[event.worker])
                 raise WorkerError(f"generator process {event.worker} failed\n  {self.lost[event.worker]}")
-        epoch_ns = time.monotonic_ns() + _START_MARGIN_NS
-        self._tell({"do": "start", "epoch_ns": epoch_ns})
-        return epoch_ns
+        return self._order_start()
 
     def next_event(self, timeout_s: float) -> WorkerEvent | None:
         """The next thing that a worker says, None after the timeout; keeps `ended` and `lost`."""
@@ -109,7 +136,7 @@ class Pool:
             case "failed":
                 self.lost[event.worker] = event.values["text"]
             case "exited" if event.worker not in self.ended:
-                self.lost.setdefault(event.worker, self._last_words(event.worker, event.values["code"]))
+                self.lost.setdefault(event.worker, self._last_words(event.worker, event.values))
         return event
 
     @property
@@ -120,11 +147,6 @@ class Pool:
     def stop(self, at_ns: int) -> None:
         """Offer nothing scheduled at or after `at_ns` on the run's clock."""
         self._tell({"do": "stop", "at_ns": at_ns})
-
-    def extend(self, plan: Path, counts: Path, *, counted_from: int, n: int) -> None:
-        """Let all go on with a segment of the plan, of which the last `n` rows, from an index on, are counted."""
-        paths = {"plan": str(plan), "counts": str(counts)}
-        self._tell({"do": "extend", **paths, "counted_from": counted_from, "n": n})
 
     def curtail(self) -> None:
         """Give up what has not been sent of a plan that grows; each worker says "curtailed" when it has."""
@@ -137,42 +159,21 @@ class Pool:
     def give_up(self, worker: int, why: str) -> None:
         """Kill a worker that does not end, and count it as lost."""
         self.lost[worker] = why
-        self._processes[worker].kill()
-
-    def close(self, timeout_s: float = 5.0) -> None:
-        """Close the pipes; what does not end by itself is killed."""
-        for process in self._processes:
-            if process.stdin is not None:
-                with suppress(BrokenPipeError):
-                    process.stdin.close()
-        deadline = time.monotonic() + timeout_s
-        for process in self._processes:
-            try:
-                process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-    @property
-    def pids(self) -> list[int]:
-        """Process ids, by worker."""
-        return [process.pid for process in self._processes]
+        self._kill(worker)
 
     def _tell(self, command: dict[str, object]) -> None:
+        line = orjson.dumps(command) + b"\n"
         for worker in range(self.workers):
             if worker not in self.ended and worker not in self.lost:
-                self._write(worker, orjson.dumps(command) + b"\n")
+                self._write(worker, line)
 
-    def _write(self, worker: int, line: bytes) -> None:
-        stdin = self._processes[worker].stdin
-        assert stdin is not None
-        with suppress(BrokenPipeError):  # its end is heard through its output
-            stdin.write(line)
-            stdin.flush()
-
-    def _last_words(self, worker: int, code: int) -> str:
+    def _last_words(self, worker: int, end: dict[str, Any]) -> str:
+        if "why" in end:
+            return str(end["why"])
+        code = end["code"]
         how = f"killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        text = (self._spool / f"w{worker}.stderr").read_text(errors="replace").strip()
+        said = self._spool / f"w{worker}.stderr"
+        text = said.read_text(errors="replace").strip() if said.exists() else ""
         return f"{how}: {text.splitlines()[-1]}" if text else how
 
 

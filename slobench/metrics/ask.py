@@ -49,6 +49,7 @@ class Ask:
     sharing: what the plan's prompts have in common; None: nothing, or it is not known.
     goes_on: classes whose sessions go on after a failure.
     stopped: how it ended, where not at its planned end. undecided: it was to decide its SLO, and could not.
+    clocks: of a load from several hosts, each host and by how much its times may be off the run's clock, in s.
     looked: of a run stopped when precise, each metric it was to be sure of, and the largest relative half-width x
     sqrt(s) that any of its looks found.
     """
@@ -86,4 +87,5 @@ class Ask:
     processes: Mapping[str, Arrivals] = field(default_factory=dict)
     recorded: frozenset[str] = frozenset()
     sharing: PlannedSharing | None = None
+    clocks: Mapping[str, float] = field(default_factory=dict)
     thresholds: Thresholds = field(default_factory=Thresholds)

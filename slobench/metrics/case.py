@@ -98,6 +98,8 @@ def percent(share: float) -> str:
 def more_workers(ask: Ask) -> str:
     """What to do where the client is too slow: another process where a core is free for it, else another host."""
     more = ask.workers * 2
+    if ask.clocks:
+        return f"use --workers ray/{more}, with more nodes where these have no CPU free"
     if ask.cores is not None:
         more = min(more, int(ask.cores))
         if more <= ask.workers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from slobench.metrics import checks_hosts as hosts
 from slobench.metrics import checks_instrument as instrument
 from slobench.metrics import checks_records as records
 from slobench.metrics import checks_server as server
@@ -46,6 +47,7 @@ def _all(case: Case) -> Iterator[Finding]:
         workload.arrivals,
         workload.judgeable,
         telemetry.sharing_kept,
+        hosts.clocks,
     ):
         yield from check(case)
 

@@ -190,6 +190,11 @@ class Counters:
             raise RecordsError(f"{path} has no worker {worker}\n  expected  0 to {workers - 1}")
         return WorkerCounters(mapped, worker)
 
+    @staticmethod
+    def span(worker: int) -> tuple[int, int]:
+        """(start, size) in bytes of a worker's block in the file."""
+        return _HEAD.size + 8 * worker * _BLOCK, 8 * _BLOCK
+
     def snapshot(self) -> Snapshot:
         """Copy all counts."""
         cells = np.frombuffer(self._map[_HEAD.size :], dtype=np.int64).reshape(self.workers, _BLOCK)

@@ -120,6 +120,13 @@ def attach(path: Path, worker: int) -> ProbeBlock:
     return ProbeBlock(mapped, worker, shares)
 
 
+def span(path: Path, worker: int) -> tuple[int, int]:
+    """(start, size) in bytes of a worker's block in the file. Raises RecordsError like `attach`."""
+    mapped, _, shares = _map(path)
+    mapped.close()
+    return _HEAD.size + 8 * worker * _block(shares), 8 * _block(shares)
+
+
 def read(path: Path) -> ProbeCount:
     """Add up what the workers have counted so far. Raises RecordsError like `attach`."""
     mapped, workers, shares = _map(path)

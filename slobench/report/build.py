@@ -21,6 +21,7 @@ from slobench.records.ceiling import Ceiling
 from slobench.records.schema import Records
 from slobench.records.whole import write_text_whole
 from slobench.report import html, markdown, stopping
+from slobench.report.outcomes import lost_requests
 from slobench.report.sharing import sharing_as_sent
 from slobench.report.summary import of_summary
 from slobench.report.view import RunView
@@ -40,7 +41,7 @@ def build_report(folder: Path, *, slo: Sequence[str] | None = None, peers: Seque
     spooled = (folder / SPOOL).is_dir()
     records = _records(folder, run, spooled=spooled)
     ended = _section(run, "run").get("end_ns") is not None
-    run = _with_notes(run, ended=ended)
+    run = _with_notes(run, records, ended=ended)
     clauses = _clauses(run) if slo is None else expand(slo).clauses
     workload = Workload.model_validate(run["spec"]["workload"])
     if spooled:
@@ -81,7 +82,7 @@ def _write(view: RunView, evaluation: Evaluation, plan_table: pa.Table | None) -
     write_text_whole(folder / "report.html", html.render(view))
 
 
-def _with_notes(run: dict[str, Any], *, ended: bool) -> dict[str, Any]:
+def _with_notes(run: dict[str, Any], records: Records, *, ended: bool) -> dict[str, Any]:
     """Return run.json with what the end of the run says put into its notes."""
     how = _section(run, "run")
     notes = [str(note) for note in how.get("notes") or ()]
@@ -90,7 +91,9 @@ def _with_notes(run: dict[str, Any], *, ended: bool) -> dict[str, Any]:
         notes.append("the run never came to its end (killed?): this is what its spool holds")
     lost = how.get("workers_lost")
     if isinstance(lost, Mapping):
-        notes += [f"generator process {worker} was lost: {why}" for worker, why in lost.items()]
+        for worker, why in lost.items():
+            requests = lost_requests(records.requests, int(worker))
+            notes.append(f"generator process {worker} was lost: {why}; requests lost with it: {requests or 'none'}")
     if how.get("spool_error"):
         notes.append(f"{how['spool_error']}: rows are missing, earlier ones are kept")
     how["notes"] = list(dict.fromkeys(notes))
@@ -167,8 +170,17 @@ def ask_of(run: Mapping[str, Any], workload: Workload, slo: Slo) -> Ask:
             name for name, each in workload.classes.items() if each.recorded and each.recorded.process is None
         ),
         sharing=_sharing(run),
+        clocks=_clocks(run),
         thresholds=Thresholds.from_dict(_section(run, "thresholds")),
     )
+
+
+def _clocks(run: Mapping[str, Any]) -> dict[str, float]:
+    """Return each host's largest clock error in s; empty where there was one host."""
+    found: dict[str, float] = {}
+    for seat in run.get("hosts") or ():
+        found[seat["host"]] = max(seat["error_ns"] / 1e9, found.get(seat["host"], 0.0))
+    return found
 
 
 def _processes(workload: Workload) -> dict[str, Process]:

@@ -12,6 +12,7 @@ from slobench.config.arrivals import Arrivals, Process, mean_rate, traits
 from slobench.errors import ConfigError
 from slobench.metrics.summary import WindowText
 from slobench.report import stopping, words
+from slobench.report.hosts import clock_line
 from slobench.report.view import RunView
 from slobench.units import parse_duration_ns
 
@@ -97,7 +98,7 @@ def _client(view: RunView) -> str:
         f"slobench {view.at('slobench')}" if view.at("slobench") else None,
         f"{workers} worker{plural}" if isinstance(workers, int) else None,
         f"{stamps} receive stamps" if stamps else None,
-        view.at("host", "cpu_model"),
+        clock_line(view) or view.at("host", "cpu_model"),
     )
 
 

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from slobench.metrics.summary import Estimate
 from slobench.report import charts, context, words
+from slobench.report.hosts import hosts_table
 from slobench.report.outcomes import error_table, outcome_counts
 from slobench.report.server import server_facts, server_times
 from slobench.report.sessions import session_table
@@ -63,6 +64,7 @@ def render(view: RunView) -> str:
         server=server_facts(view),
         server_times=server_times(view),
         traffic=tuple(traffic_tables(view)),
+        hosts=hosts_table(view),
         outcomes=tuple((outcome, words.count(n)) for outcome, n in outcome_counts(view)),
         errors=error_table(view, most=MOST_ERRORS),
         figures=charts.figures(view),
@@ -158,6 +160,7 @@ def _details(view: RunView) -> Iterator[tuple[str, str]]:
         "Versions": view.at("versions"),
         "Plan": {"seed": view.at("seed"), "plan": view.at("plan"), "nonce": view.at("nonce")},
         "Clock": view.at("clock"),
+        "Hosts": view.at("hosts"),
         "Thresholds of the checks": view.at("thresholds"),
     }
     for title, value in named.items():

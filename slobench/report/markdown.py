@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from slobench.report import context, words
+from slobench.report.hosts import hosts_table
 from slobench.report.outcomes import error_table, outcome_words
 from slobench.report.server import server_line
 from slobench.report.sessions import session_table
@@ -88,6 +89,9 @@ def _lines(view: RunView) -> Iterator[str]:
     traffic = traffic_table(view)
     if traffic:
         yield from _table(traffic)
+    hosts = hosts_table(view)
+    if hosts:
+        yield from _table(hosts)
     errors = error_table(view, most=MOST_ERRORS)
     if errors:
         yield from _table(errors)

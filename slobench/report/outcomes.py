@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from slobench.names import Outcome
+from slobench.records.schema import Columns
 from slobench.report import words
 from slobench.report.sessions import not_sent
 from slobench.report.tables import Cell, Table
 from slobench.report.view import RunView
+
+_MOST_SPANS = 20
 
 
 def error_table(view: RunView, *, most: int | None = None) -> Table | None:
@@ -64,3 +67,18 @@ def _why_unsent(view: RunView, n: int) -> str:
     if whole and n > broken:
         parts.append("spare, for a longer drain" if not broken else f"{words.count(n - broken)} spare")
     return f" ({', '.join(parts)})" if parts else ""
+
+
+def lost_requests(requests: Columns, worker: int) -> str:
+    """`17, 21–24, 30 and 12 more`: the indices of a worker's lost requests; "" where it lost none."""
+    mine = (requests["outcome"] == Outcome.LOST.value) & (requests["worker"] == worker)
+    index = requests["index"][mine].tolist()
+    spans: list[list[int]] = []
+    for each in index:
+        if spans and each == spans[-1][1] + 1:
+            spans[-1][1] = each
+        else:
+            spans.append([each, each])
+    shown = [str(low) if low == high else f"{low}–{high}" for low, high in spans[:_MOST_SPANS]]
+    rest = sum(high - low + 1 for low, high in spans[_MOST_SPANS:])
+    return ", ".join(shown) + (f" and {rest} more" if rest else "")

@@ -9,6 +9,7 @@ from pathlib import Path
 from slobench.cli.run import interruptible
 from slobench.config.slo import parse_slo
 from slobench.config.target import RemoteTarget
+from slobench.config.workers import Workers
 from slobench.config.workload import Workload
 from slobench.experiment import search
 from slobench.experiment.capacity import SearchEnded, Wanted, ask_for, find_capacity
@@ -75,7 +76,7 @@ def gaps_s(seen: Seen, token: int) -> float:
     return 0.05 if (seen.index + token) % 31 == 0 else 0.002 + 0.018 * ((seen.index * 7 + token * 3) % 10) / 10
 
 
-def ask(folder: Path, url: str, *, workers: int, timeout_ms: int = 700, slo: tuple[str, ...] = SLO) -> StreamAsk:
+def ask(folder: Path, url: str, *, workers: Workers, timeout_ms: int = 700, slo: tuple[str, ...] = SLO) -> StreamAsk:
     """A stream on a server that runs already; a reply that never comes times out."""
     talk = {"model": "tiny", "timeouts": {"total": f"{timeout_ms}ms"}}
     target = RemoteTarget.model_validate({"kind": "remote", "url": url, "talk": talk})

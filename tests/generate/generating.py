@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from slobench.config.workload import Workload
-from slobench.generate.pool import Pool
+from slobench.generate.local_pool import LocalPool
+from slobench.generate.pool import Pool, Seat
 from slobench.plan import Plan, build_plan
 from slobench.records.assemble import assemble
 from slobench.records.counters import Counters, Slot
@@ -29,6 +30,7 @@ class Generated:
     pool: Pool
     epoch_ns: int
     started: int  # by the live counters
+    seats: list[Seat]
 
     @property
     def requests(self) -> Columns:
@@ -55,11 +57,12 @@ def generate(
     url: str,
     *,
     workers: int,
-    meanwhile: Callable[[Pool, Counters], None] = lambda *_: None,
+    pool_of: Callable[[int, Path], Pool] = LocalPool,
+    meanwhile: Callable[[Any, Counters], None] = lambda *_: None,
     **job: Any,
 ) -> Generated:
-    """Run to the end; `meanwhile` is called again and again while it runs."""
-    pool = Pool(workers, folder / "spool")
+    """Run to the end; `meanwhile` is called with the pool and the counters again and again while it runs."""
+    pool = pool_of(workers, folder / "spool")
     try:
         plan = build_plan(workload, seed=11)
         plan.save(folder / "spool" / "plan.arrow")
@@ -77,6 +80,7 @@ def generate(
                 pool.next_event(0.05)
                 meanwhile(pool, counters)
             started = counters.snapshot().total(Slot.STARTED)
+        seats = pool.seats(ended=True)
     finally:
         pool.close()
-    return Generated(plan, assemble(folder, plan.to_arrow(), workers), pool, epoch_ns, started)
+    return Generated(plan, assemble(folder, plan.to_arrow(), workers), pool, epoch_ns, started, seats)

@@ -15,6 +15,7 @@ import pytest
 
 from slobench.errors import UsageError, WorkerError
 from slobench.generate import pool as pool_module
+from slobench.generate.local_pool import LocalPool
 from slobench.generate.pool import Pool, raise_fd_limit
 from slobench.names import Outcome
 from slobench.plan import build_plan
@@ -168,7 +169,7 @@ def test_t46_a_killed_worker_is_named_and_the_others_go_on(tmp_path: Path) -> No
     """What it had begun or should have sent is `lost`; no row of the other worker is."""
     killed: list[int] = []
 
-    def kill(pool: Pool, counters: Counters) -> None:
+    def kill(pool: LocalPool, counters: Counters) -> None:
         if not killed and counters.snapshot().slots[0, Slot.STARTED] >= 10:
             killed.append(pool.pids[0])
             os.kill(pool.pids[0], signal.SIGKILL)
@@ -218,7 +219,7 @@ def test_workers_end_when_their_pipe_closes(tmp_path: Path) -> None:
 
     pids: list[int] = []
 
-    def leave(pool: Pool, counters: Counters) -> None:
+    def leave(pool: LocalPool, counters: Counters) -> None:
         pids[:] = pool.pids
         if counters.snapshot().slots[:, Slot.OK].min() >= 5:
             raise EnoughError
@@ -237,7 +238,7 @@ def test_secrets_are_in_no_argument_vector_and_no_file(tmp_path: Path) -> None:
     secret = "sk-very-secret-0123456789"
     vectors: list[str] = []
 
-    def look(pool: Pool, _counters: Counters) -> None:
+    def look(pool: LocalPool, _counters: Counters) -> None:
         with suppress(psutil.NoSuchProcess):
             vectors.extend(
                 str(process.cmdline()) + str(process.environ()) for process in map(psutil.Process, pool.pids)
@@ -256,7 +257,7 @@ def test_secrets_are_in_no_argument_vector_and_no_file(tmp_path: Path) -> None:
 
 def test_a_worker_that_cannot_do_its_job_is_an_error_with_its_reason(tmp_path: Path) -> None:
     """No plan to read: WorkerError names the process and says why; the pool leaves no process behind."""
-    pool = Pool(2, tmp_path / "spool")
+    pool = LocalPool(2, tmp_path / "spool")
     Counters.create(tmp_path / "spool" / "counters.bin", 2).close()
     try:
         with pytest.raises(WorkerError, match=r"(?s)generator process [01] failed.*cannot read plan"):

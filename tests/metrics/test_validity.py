@@ -633,3 +633,25 @@ def test_a_threshold_that_is_changed_is_used(clean: Clean) -> None:
     run = clean(thresholds=Thresholds.model_validate({"v10_errors": {"past": 0.2}}))
     run.fail(slice(100, 124), "http_error", "500", status=500)
     assert found(run)["V10"] == "warning"
+
+
+# V21: clocks of several hosts. S = 500 ms: an error above 5 ms warns, above 25 ms is invalid; the worst host counts.
+
+
+@pytest.mark.parametrize(
+    ("clocks", "level"),
+    [
+        ({}, None),
+        ({"a": 0.0003, "b": 0.0049}, None),
+        ({"a": 0.0003, "b": 0.008}, "warning"),
+        ({"a": 0.03, "b": 0.0003}, "invalid"),
+    ],
+)
+def test_v21_clocks_of_hosts(clean: Clean, clocks: dict[str, float], level: str | None) -> None:
+    """By how much times of the worst host may be off the run's clock; it is named, and more of Ray is advised."""
+    run = clean(clocks=clocks)
+    assert found(run).get("V21") == level
+    if level is not None:
+        named = next(each for each in run.evaluate().findings if each.code == "V21")
+        assert named.seen.startswith(f"clock of {max(clocks, key=lambda host: clocks[host])} known to ±")
+        assert "--workers ray/4" in more_workers(Ask(workers=2, clocks=clocks))
