@@ -34,13 +34,21 @@ class Health:
         reads: ReadCounters,
         in_flight: Callable[[], int],
         wall_ns: Callable[[], int] = time.time_ns,
+        *,
+        freezes: bool = False,
     ) -> None:
+        """freezes: what lives for a second is passed by in garbage collections from then on.
+
+        Requests in flight are most of it, and looking through those of 10,000 streams takes 10 ms. They end by their
+        reference counts; only for a transport that leaves no cycles, or those that are a second old would never go.
+        """
         self._now_ns = clock.now_ns
         self._spool = spool
         self._counters = counters
         self._reads = reads
         self._in_flight = in_flight
         self._wall_ns = wall_ns
+        self._freezes = freezes
         self._wall_seen: tuple[int, int] | None = None  # when, and wall time less the run's clock
         self._next_count_ns = self._next_sample_ns = 0
         self._gc_began_ns: int | None = None
@@ -64,6 +72,8 @@ class Health:
             self._next_sample_ns = now_ns - now_ns % _SAMPLE_NS + _SAMPLE_NS
             self.sample(now_ns)
             self._spool.flush()
+            if self._freezes:
+                gc.freeze()
 
     def count(self, now_ns: int) -> None:
         """Bring the live counters up to date."""

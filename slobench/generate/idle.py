@@ -11,23 +11,22 @@ class Idle:
     def __init__(self, *, by_session: bool) -> None:
         """by_session: a session is only given connections that were its own."""
         self._by_session = by_session
-        self._of: dict[int | None, list[Connection]] = {}
+        # Ordered sets: when a server closes thousands that wait, each is found at once.
+        self._of: dict[int | None, dict[Connection, None]] = {}
 
     def take(self, session: int) -> Connection | None:
         """The connection that was used last, None where there is none."""
         waiting = self._of.get(session if self._by_session else None)
-        return waiting.pop() if waiting else None
+        return waiting.popitem()[0] if waiting else None
 
     def put(self, connection: Connection) -> None:
         """Keep a connection whose exchange has ended."""
-        self._of.setdefault(connection.session if self._by_session else None, []).append(connection)
+        self._of.setdefault(connection.session if self._by_session else None, {})[connection] = None
 
     def remove(self, connection: Connection) -> None:
         """Forget a connection that was closed, whether it is here or not."""
-        waiting = self._of.get(connection.session if self._by_session else None, [])
-        if connection in waiting:
-            waiting.remove(connection)
+        self._of.get(connection.session if self._by_session else None, {}).pop(connection, None)
 
     def end_session(self, session: int) -> list[Connection]:
         """Forget the connections of a session, and return them."""
-        return self._of.pop(session, [])
+        return list(self._of.pop(session, ()))

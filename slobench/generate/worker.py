@@ -39,6 +39,7 @@ from slobench.records.spool import SpoolWriter
 from slobench.wire.endpoint import Endpoint
 
 _LAST_WORDS_S = 2.0
+_SWITCH_S = 0.0002  # what a due send may wait for the thread that writes the spool; 5 ms by default
 
 
 def say(event: str, **values: object) -> None:
@@ -88,7 +89,14 @@ class Worker:
         sender.transport = make_transport(endpoints, clock, sender, job, self._reads)
         await sender.transport.open()
         sender.bodies.next_send_ns = lambda: sender.transport.next_send_ns
-        self._health = Health(clock, self._spool, self._counters, self._reads, lambda: len(sender.in_flight))
+        self._health = Health(
+            clock,
+            self._spool,
+            self._counters,
+            self._reads,
+            lambda: len(sender.in_flight),
+            freezes=self._reads.receiver is not None,  # the fast transport, which makes no cycles
+        )
         self._beats = make_pacer(loop, self._on_beat)
         sender.bodies.work_ahead()
         # What exists now lives to the end: out of the collector's way, so that its pauses stay short.
@@ -270,6 +278,7 @@ async def obey(worker: Worker, command: dict[str, Any]) -> asyncio.Task[None] | 
 def main() -> None:
     """Entry point of `python -m slobench.generate.worker`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    sys.setswitchinterval(_SWITCH_S)
     try:
         import uvloop
 

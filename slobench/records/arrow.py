@@ -17,11 +17,16 @@ _FEW_WORDS = 8
 
 def text_array(words: Sequence[str]) -> pa.Array:
     """A string array without nulls; lone surrogates, which UTF-8 cannot hold, become escapes."""
-    encoded = [word.encode("utf-8", "backslashreplace") for word in words]
-    offsets = np.zeros(len(encoded) + 1, dtype=np.int32)
-    np.cumsum([len(word) for word in encoded], out=offsets[1:])
+    if len(set(words)) == 1:  # "" or "length" for a second of replies: written while requests wait to be sent
+        word = words[0].encode("utf-8", "backslashreplace")
+        encoded = [word * len(words)]
+        offsets = np.arange(len(words) + 1, dtype=np.int32) * np.int32(len(word))
+    else:
+        encoded = [word.encode("utf-8", "backslashreplace") for word in words]
+        offsets = np.zeros(len(encoded) + 1, dtype=np.int32)
+        np.cumsum([len(word) for word in encoded], out=offsets[1:])
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
-    return pa.Array.from_buffers(pa.string(), len(encoded), buffers)
+    return pa.Array.from_buffers(pa.string(), len(words), buffers)
 
 
 def text_values(array: pa.Array) -> NDArray[np.object_]:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ _NUMPY: dict[str, tuple[type, object]] = {
 _NEEDED = frozenset({"starts", "requests"})  # small, and worth more than chunks when memory gets short
 
 
+@cache
 def stream_schema(name: str) -> pa.Schema:
     """The Arrow schema of one spool stream."""
     fields = [pa.field(column, _CODES[kind], nullable=False) for column, kind in STREAMS[name].items()]
@@ -162,6 +164,7 @@ class SpoolWriter:
                     self._waiting_bytes -= nbytes
 
 
+@cache
 def _row_dtype(name: str) -> np.dtype[np.void]:
     kinds = {"q": "i8", "d": "f8", "b": "i1"}
     return np.dtype([(column, kinds[kind]) for column, kind in STREAMS[name].items() if kind != "str"])

@@ -1,9 +1,12 @@
-"""The default transport where its parts meet: an abort while a reply's end waits to be decoded."""
+"""The default transport where its parts meet: an abort while a reply's end waits, what requests leave behind."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
+from collections import Counter
 
+import pytest
 import uvloop
 
 from slobench.clock import MonotonicClock
@@ -56,3 +59,52 @@ def test_a_cut_ends_a_request_that_is_about_to_be_sent_again() -> None:
 
     with MockServer(once_then_close) as server, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(asyncio.wait_for(main(server.url), 30))
+
+
+async def of_all_kinds(_server: MockServer, seen: Seen) -> int:
+    """Answer most requests, refuse some, and close the connection on others."""
+    return {3: 429, 4: 0}.get(seen.index % 5, 200)
+
+
+@pytest.mark.parametrize("gather", [False, True])
+def test_requests_leave_no_cycles_behind(*, gather: bool) -> None:
+    """Nothing of ours waits for the garbage collector: workers keep what is in flight out of its way.
+
+    Replies that are whole, refused, cut off by the server and aborted by us.
+    """
+    clock = MonotonicClock()
+
+    async def left_by(url: str, requests: int) -> Counter[str]:
+        ended: list[int] = []
+        endpoint = Endpoint(url=url, model="tiny")
+        counters = ReadCounters()
+        transport = FastTransport(
+            (endpoint,), clock, lambda each: ended.append(each.index), "t", counters, gather=gather
+        )
+        await transport.open()
+        for index in range(requests):
+            reply = Reply(index=index, api="completions", stream=True, due_tokens=None, chunks=Rows())  # type: ignore[arg-type]
+            now_ns = clock.now_ns()
+            exchange = Exchange(index, index, now_ns, now_ns, b'{"prompt":[1],"max_tokens":2}', reply)
+            transport.start(exchange)
+            if index % 7 == 6:
+                transport.abort(exchange, Outcome.CUT)
+            while len(ended) <= index:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        del reply, exchange
+        gc.collect()
+        found = Counter(type(each).__name__ for each in gc.garbage if type(each).__module__.startswith("slobench."))
+        gc.garbage.clear()
+        await transport.close()
+        return found
+
+    with MockServer(of_all_kinds) as server, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        gc.collect()
+        gc.disable()
+        gc.set_debug(gc.DEBUG_SAVEALL)  # the server is in this process, and its garbage is its own
+        try:
+            left = runner.run(asyncio.wait_for(left_by(server.url, 140), 60))
+        finally:
+            gc.set_debug(0)
+            gc.enable()
+    assert not left
