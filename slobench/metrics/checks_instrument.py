@@ -11,7 +11,7 @@ from slobench.metrics.ask import Step
 from slobench.metrics.case import Case, Check, more_workers, percent, worst
 from slobench.metrics.columns import number, outcome_in, seconds
 from slobench.metrics.load import in_flight, spans
-from slobench.metrics.summary import Finding
+from slobench.metrics.summary import Finding, MachineUse
 from slobench.names import Outcome
 from slobench.records.ceiling import Ceiling
 from slobench.stats.quantiles import FloatArray, inverted_cdf
@@ -251,11 +251,11 @@ class Offered:
         }
 
 
-def headroom(case: Case) -> Iterator[Finding]:
-    """V16: the load against what this machine could offer in its own test; silent where there was none."""
+def machine_use(case: Case) -> MachineUse | None:
+    """How near the load came to what this machine could offer in its own test; None where there was none."""
     ceiling, window = case.ask.ceiling, case.window
     if ceiling is None:
-        return
+        return None
     begin, end = spans(case.requests, ~np.isnan(seconds(case.requests, "started_ns")))
     edges = np.array([window.start_s, window.end_s])
     offered = Offered(
@@ -265,9 +265,16 @@ def headroom(case: Case) -> Iterator[Finding]:
     )
     of_ceiling = offered.over(ceiling, case.ask.workers)
     name = max(of_ceiling, key=lambda each: of_ceiling[each])
-    share = of_ceiling[name]
+    return MachineUse(of_ceiling[name], name)
+
+
+def headroom(case: Case) -> Iterator[Finding]:
+    """V16: the load against what this machine could offer in its own test; silent where there was none."""
+    use = machine_use(case)
+    if use is None:
+        return
     yield from V16.graded(
-        share, case.ask.thresholds.v16_ceiling, limit=percent,
-        seen=f"{name} at {percent(share)} of what this machine could offer in its self-test",
+        use.share, case.ask.thresholds.v16_ceiling, limit=percent,
+        seen=f"{use.of} at {percent(use.share)} of what this machine could offer in its self-test",
         text="near its ceiling the client itself adds to latency", advice=more_workers(case.ask),
     )  # fmt: skip

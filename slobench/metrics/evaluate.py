@@ -13,6 +13,7 @@ from slobench.config.slo import Slo
 from slobench.metrics import load, objectives, tables, validity, window
 from slobench.metrics.ask import Ask
 from slobench.metrics.case import Case
+from slobench.metrics.checks_instrument import machine_use
 from slobench.metrics.columns import FAILED, OURS, BoolArray, is_ok, outcome_in, seconds
 from slobench.metrics.estimate import Windows, split
 from slobench.metrics.explain import statement
@@ -22,7 +23,16 @@ from slobench.metrics.server_side import server_side
 from slobench.metrics.sessions import session_facts
 from slobench.metrics.slo import Judged, has_limits, judge
 from slobench.metrics.stopped import marked, result_widened, table_widened
-from slobench.metrics.summary import Fidelity, Finding, LatencyTable, SessionFacts, SloResult, Summary, WindowText
+from slobench.metrics.summary import (
+    Fidelity,
+    Finding,
+    LatencyTable,
+    MachineUse,
+    SessionFacts,
+    SloResult,
+    Summary,
+    WindowText,
+)
 from slobench.names import Exit, Outcome, TokensSource, first_exit
 from slobench.records.schema import Columns, Records
 from slobench.stats.quantiles import FloatArray
@@ -52,6 +62,7 @@ class Evaluation:
     results: Mapping[str, SloResult]
     fidelity: Mapping[str, Fidelity]
     sessions: Mapping[str, SessionFacts]
+    machine: MachineUse | None
 
 
 def evaluate(records: Records, slo: Slo, ask: Ask, *, peers: Sequence[str] = ()) -> Evaluation:
@@ -88,6 +99,7 @@ def evaluate(records: Records, slo: Slo, ask: Ask, *, peers: Sequence[str] = ())
         ),
         fidelity=fidelity(case),
         sessions=session_facts(case),
+        machine=machine_use(case),
     )
 
 
@@ -132,6 +144,7 @@ def summarise(evaluation: Evaluation) -> Summary:
         approximate_tokens=bool(source.get(TokensSource.CHUNKS.value)),
         fidelity=evaluation.fidelity,
         sessions=marked(evaluation.sessions, evaluation.ask.stopped),
+        machine=evaluation.machine,
         server=server_side(
             evaluation.records.telemetry,
             chosen.start_s,

@@ -277,6 +277,17 @@ class SessionFacts:
     e2e_s: Mapping[str, Estimate]
 
 
+@dataclass(frozen=True, slots=True)
+class MachineUse:
+    """How much of what this machine could offer in its self-test a run used.
+
+    of: what it came nearest to its limit in: "requests/s", "tokens/s" or "requests in flight".
+    """
+
+    share: float
+    of: str
+
+
 LatencyTable = Mapping[str, Mapping[str, Estimate]]  # metric -> "mean" | "p50" | "p99" ... -> estimate
 
 
@@ -303,3 +314,4 @@ class Summary:
     server: ServerSide | None = None  # None: the server told nothing, and no GPU or host was sampled
     fidelity: Mapping[str, Fidelity] = field(default_factory=dict)
     sessions: Mapping[str, SessionFacts] = field(default_factory=dict)  # classes whose requests follow one another
+    machine: MachineUse | None = None  # None: it had no self-test

@@ -47,6 +47,7 @@ def facts(view: RunView) -> Facts:
         ("stopping", stopping.in_words(view.run)),
         ("started", started(view)),
         ("client", _client(view)),
+        ("machine", _machine(view)),
     )
     return tuple((name, words.clean(value, 200)) for name, value in found if value)
 
@@ -99,6 +100,13 @@ def _client(view: RunView) -> str:
         f"{workers} worker{plural}" if isinstance(workers, int) else None,
         f"{stamps} receive stamps" if stamps else None,
         clock_line(view) or view.at("host", "cpu_model"),
+    )
+
+
+def _machine(view: RunView) -> str | None:
+    use = view.summary.machine
+    return (
+        use and f"this run used {words.percent(use.share)} of what this machine can offer by its self-test ({use.of})"
     )
 
 

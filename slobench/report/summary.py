@@ -59,6 +59,7 @@ def of_summary(summary: Summary, *, total: str = "all") -> dict[str, Any]:
         "tokens_source": dict(summary.tokens_source),
         "approximate_tokens": summary.approximate_tokens,
         **({"definitions": told} if (told := formulas(summary.latency.get(total, {}))) else {}),
+        **({} if summary.machine is None else {"machine_use": asdict(summary.machine)}),
         **({} if summary.server is None else {"server": _told(asdict(summary.server))}),
     }
 

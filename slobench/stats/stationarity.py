@@ -60,4 +60,5 @@ def correlation(k: int, memory: float) -> FloatArray:
     a = 1 / min(memory, _LONGEST)
     own = 2 * (a + math.expm1(-a)) / a**2
     lag = np.abs(np.subtract.outer(np.arange(k), np.arange(k)))
-    return np.asarray(np.where(lag == 0, 1.0, np.exp(-(lag - 1) * a) * (math.expm1(-a) / a) ** 2 / own))
+    apart = np.exp(-np.maximum(lag - 1, 0) * a)  # exp(a) overflows where a batch is a day and the memory a second
+    return np.asarray(np.where(lag == 0, 1.0, apart * (math.expm1(-a) / a) ** 2 / own))

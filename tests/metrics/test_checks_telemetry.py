@@ -228,6 +228,15 @@ def test_v16_says_which_of_the_three_is_nearest(clean: Clean) -> None:
     assert finding.level == "warning"
 
 
+def test_every_run_with_a_ceiling_says_how_much_of_it_it_used(clean: Clean) -> None:
+    """Also where that is little, and nothing is to be warned of; without a ceiling nothing is said."""
+    used = clean(ceiling=Ceiling("m", 1, 1000.0, 254.0, 1e4)).evaluate().machine
+    assert used is not None
+    assert used.of == "tokens/s"
+    assert used.share == pytest.approx(0.63, abs=0.03)
+    assert clean(ceiling=None).evaluate().machine is None
+
+
 def test_v16_fewer_workers_reach_less() -> None:
     """Half of the workers reach half of the ceiling; more than it was tested with are not counted on."""
     offered, ceiling = Offered(10.0, 100.0, 5), Ceiling("m", 4, 100.0, 1000.0, 50)
