@@ -24,6 +24,7 @@ from slobench.plan_sharing import distinct, told_sharing
 from slobench.records import counters as live
 from slobench.records import provenance
 from slobench.records.ceiling import load as load_ceiling
+from slobench.records.schema import RESERVED_FDS
 from slobench.targets.base import RunningTarget, lent
 from slobench.targets.launch import start
 from slobench.wire.endpoint import Endpoint
@@ -31,7 +32,6 @@ from slobench.workload.prefix import BLOCK_TOKENS
 from slobench.workload.sharing import Cache
 
 SCHEMA = 1
-_RESERVED_FDS = 64
 _LONG_WORD = 8
 _LEAST_STOP = 1000  # requests in flight that a worker may have before another worker is worth splitting the stop
 _LOCAL = ("://127.", "://localhost", "://[::1]")
@@ -234,7 +234,7 @@ def jobs_of(
         # Each request is a session of its own: kept open, its connection would never be used again.
         endpoint = replace(endpoint, connection="per-request")
     cap = loop.max_in_flight if isinstance(loop, OpenLoop) else loop.users
-    cap = min(cap, max(1, fd_limit - _RESERVED_FDS) * workers)
+    cap = min(cap, max(1, fd_limit - RESERVED_FDS) * workers)
     prefixes: Mapping[str, int] = {name: spec.shared_prefix_tokens for name, spec in workload.classes.items()}
     classes = list(workload.classes.items())
     cancelled = {name: slo.for_class(name).counts_cancelled for name in plan.class_names}

@@ -14,6 +14,7 @@ from slobench.metrics.load import in_flight, spans
 from slobench.metrics.summary import Finding, MachineUse
 from slobench.names import Outcome
 from slobench.records.ceiling import Ceiling
+from slobench.records.schema import RESERVED_FDS
 from slobench.stats.quantiles import FloatArray, inverted_cdf
 from slobench.units import format_s
 
@@ -60,10 +61,16 @@ def delivery(case: Case) -> Iterator[Finding]:
     dropped = int(outcome_in(requests, {Outcome.DROPPED}).sum())
     lost = int(outcome_in(requests, {Outcome.LOST}).sum())
     if dropped:
+        files = _files_were_the_limit(case)
+        asked, more = (
+            ("open files allow (`ulimit -n`)", "the limit of open files")
+            if files
+            else ("`max_in_flight` allows", "`loop.max_in_flight`")
+        )
         yield V02.past(
             f"{dropped} of {planned} requests dropped", "0",
-            "more were in flight than `max_in_flight` allows: the server was spared load that it was to carry",
-            "offer less if the server did not keep up; raise `loop.max_in_flight` if it is meant to queue that much",
+            f"more were in flight than {asked}: the server was spared load that it was to carry",
+            f"offer less if the server did not keep up; raise {more} if it is meant to queue that much",
         )  # fmt: skip
     if gone := case.ask.workers_lost:
         yield V02.past(
@@ -218,6 +225,20 @@ def connections(case: Case) -> Iterator[Finding]:
             "use a longer --warmup, which opens them before; raise the server's keep-alive time if it closes idle ones",
         )  # fmt: skip
     yield from worst(_descriptors(case))
+
+
+def _files_were_the_limit(case: Case) -> bool:
+    """Whether some worker had as many in flight as its limit of open files leaves for connections."""
+    begun = ~np.isnan(seconds(case.requests, "started_ns"))
+    for source, _, value in case.samples("fd_limit", whole_run=True):
+        mine = begun & (np.asarray(case.requests["worker"]) == int(source.removeprefix("worker-")))
+        begin, end = spans(case.requests, mine)
+        if not len(begin):
+            continue
+        most = in_flight(begin, end, np.array([0.0, float(end.max()) + 1]))[1]
+        if most >= value.min() - RESERVED_FDS:
+            return True
+    return False
 
 
 def _descriptors(case: Case) -> Iterator[Finding]:

@@ -151,6 +151,9 @@ WORKER_METRICS = (
 )
 """Names of worker telemetry by code; source is `worker-K`."""
 
+RESERVED_FDS = 64
+"""Open files of a worker that are not for connections: no more are in flight than its limit leaves beside them."""
+
 SERVER = "server"
 """Source of what a server says of itself; of several, `server-K`. Where it has replicas, `labels` tells them apart."""
 

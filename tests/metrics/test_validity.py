@@ -108,6 +108,18 @@ def test_v02_one_drop_or_loss_invalidates(clean: Clean, outcome: str) -> None:
     assert found(run)["V02"] == "invalid"
 
 
+@pytest.mark.parametrize(("limit", "said"), [(1024, "`max_in_flight` allows"), (66, "open files allow (`ulimit -n`)")])
+def test_v02_says_whether_the_safety_stop_or_open_files_were_the_limit(clean: Clean, limit: int, said: str) -> None:
+    """At most a few are in flight in the clean run: all that a limit of 66 leaves beside the worker's own 64."""
+    run = clean()
+    run.fail([500], "dropped")
+    run["started_ns"][500] = run["end_ns"][500] = np.nan
+    run.telemetry = [row for row in run.telemetry if row[2] != "fd_limit"]
+    run.sample("fd_limit", np.full(10, float(limit)))
+    (finding,) = [each for each in run.evaluate().findings if each.code == "V02"]
+    assert said in finding.text
+
+
 # V03: heartbeat. G = 50 ms: p99 warns above 2.5 ms, invalid above 5 ms.
 
 
