@@ -105,9 +105,9 @@ def _client(view: RunView) -> str:
 
 def _machine(view: RunView) -> str | None:
     use = view.summary.machine
-    return (
-        use and f"this run used {words.percent(use.share)} of what this machine can offer by its self-test ({use.of})"
-    )
+    if use is None:
+        return None
+    return f"this run used {words.percent(use.share)} of what this machine can offer by its self-test ({use.of})"
 
 
 def _classes(view: RunView) -> str:
