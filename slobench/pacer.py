@@ -31,40 +31,55 @@ class Pacer(Protocol):
         ...
 
 
+SetTimer = Callable[[int, int], None]
+"""(descriptor of a timerfd, time on CLOCK_MONOTONIC in ns, 0 = never): let it come then. Raises OSError."""
+
+
+def _set_timer_of(libc: ctypes.CDLL) -> SetTimer:
+    setting = (ctypes.c_long * 4)()  # struct itimerspec: interval s, ns; value s, ns
+
+    def set_timer(fd: int, due_ns: int) -> None:
+        setting[2], setting[3] = divmod(due_ns, 10**9)
+        if libc.timerfd_settime(fd, _TFD_TIMER_ABSTIME, setting, None) < 0:
+            code = ctypes.get_errno()
+            raise OSError(code, f"timerfd_settime: {os.strerror(code)}")
+
+    return set_timer
+
+
 class TimerfdPacer:
     """A timerfd watched by the event loop.
 
     Not loop.call_at: uvloop's millisecond clock fires up to 1.2 ms early, asyncio's up to 1 ms late.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_due: Callable[[], None]) -> None:
-        self._libc = ctypes.CDLL(None, use_errno=True)
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, on_due: Callable[[], None], set_timer: SetTimer | None = None
+    ) -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        self._set_timer = set_timer or _set_timer_of(libc)
         self._loop = loop
         self._on_due = on_due
-        self._fd = int(self._libc.timerfd_create(_CLOCK_MONOTONIC, _TFD_NONBLOCK | _TFD_CLOEXEC))
+        self._fd = int(libc.timerfd_create(_CLOCK_MONOTONIC, _TFD_NONBLOCK | _TFD_CLOEXEC))
         if self._fd < 0:
             code = ctypes.get_errno()
             raise OSError(code, f"timerfd_create: {os.strerror(code)}")
-        self._setting = (ctypes.c_long * 4)()  # struct itimerspec: interval s, ns; value s, ns
         self.due_ns = NEVER
         loop.add_reader(self._fd, self._fired)
 
     def arm(self, due_ns: int) -> None:
         """Wake at `due_ns`; a time that has passed wakes at once."""
         self.due_ns = due_ns
-        # An all-zero value would disarm, so the earliest time is 1 ns.
-        self._setting[2], self._setting[3] = (0, 0) if due_ns >= NEVER else divmod(max(due_ns, 1), 10**9)
-        if self._libc.timerfd_settime(self._fd, _TFD_TIMER_ABSTIME, self._setting, None) < 0:
-            code = ctypes.get_errno()
-            raise OSError(code, f"timerfd_settime: {os.strerror(code)}")
+        # 0 would disarm, so the earliest time is 1 ns.
+        self._set_timer(self._fd, 0 if due_ns >= NEVER else max(due_ns, 1))
 
     def _fired(self) -> None:
-        try:
-            os.read(self._fd, 8)
-        except BlockingIOError:
-            return  # re-armed between the wake-up and this read
+        if time.monotonic_ns() < self.due_ns:
+            return  # re-armed between the wake-up and now
         self.due_ns = NEVER
         self._on_due()
+        if self.due_ns == NEVER and self._fd >= 0:  # else arming made the timer unreadable again
+            self._set_timer(self._fd, 0)
 
     def close(self) -> None:
         """Stop waking."""
@@ -104,6 +119,6 @@ class LoopPacer:
         self.arm(NEVER)
 
 
-def make_pacer(loop: asyncio.AbstractEventLoop, on_due: Callable[[], None]) -> Pacer:
-    """The best pacer that this host has."""
-    return TimerfdPacer(loop, on_due) if sys.platform == "linux" else LoopPacer(loop, on_due)
+def make_pacer(loop: asyncio.AbstractEventLoop, on_due: Callable[[], None], set_timer: SetTimer | None = None) -> Pacer:
+    """The best pacer that this host has; `set_timer`: what sets a timerfd, None = the C library through ctypes."""
+    return TimerfdPacer(loop, on_due, set_timer) if sys.platform == "linux" else LoopPacer(loop, on_due)

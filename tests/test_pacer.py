@@ -6,16 +6,20 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import uvloop
 
+from slobench.generate.native import find_set_timer
 from slobench.pacer import NEVER, LoopPacer, Pacer, TimerfdPacer, make_pacer
 
 MS = 10**6
 LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
 Make = Callable[[asyncio.AbstractEventLoop, Callable[[], None]], Pacer]
 PACERS: dict[str, Make] = {"any": LoopPacer} | ({"timerfd": TimerfdPacer} if sys.platform == "linux" else {})
+if (set_timer := find_set_timer("auto")) is not None:
+    PACERS["timerfd, native"] = partial(TimerfdPacer, set_timer=set_timer)
 
 both = pytest.mark.parametrize(
     ("kind", "loop"), [(kind, loop) for kind in PACERS for loop in LOOPS], ids=lambda value: value

@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <time.h>
 
 enum { READ_BYTES = 256 * 1024, MOST_SOCKETS = 1024, MOST_HEX = 8, ROW_BYTES = 5 * 8 + 2 };
@@ -37,9 +38,11 @@ typedef struct {
 typedef struct {
     bool active, chunked;
     int64_t index, channel;
-    Bytes prefix, between, suffix; /* wire.openai.Shape; between.data NULL: no ids */
+    Bytes prefix, between, suffix; /* wire.openai.Shape; between.data NULL: no ids; prefix.data NULL: not begun */
+    Bytes head, before_id, before_created, before_text; /* opening.Opening; head.data NULL: it was there at `begin` */
     PyObject *sink;                /* a bytearray that takes packed rows, or a callable `add` */
     int64_t reads, events, tokens, last_ns, lag_max_ns;
+    int64_t headers_ns, previous_ns, first_ns, first_tokens, first_error_ns; /* of an opening */
 } Stream;
 
 typedef struct {
@@ -119,11 +122,36 @@ static const char *after_ids(const char *at, const char *end, int64_t *count)
     return at;
 }
 
-static const char *after_event(const Stream *stream, const char *at, const char *end, Event *event)
+/* The id of a reply: no quote, no escape, no line end. */
+static const char *after_word(const char *at, const char *end)
+{
+    while (at < end && (unsigned char)*at >= 0x20 && *at != '"' && *at != '\\')
+        at++;
+    return at;
+}
+
+/* The beginning of the first event, up to its text: as in replies before, but for its id and time. */
+static const char *after_first_prefix(const Stream *stream, const char *at, const char *end)
+{
+    at = after_bytes(at, end, stream->before_id.data, stream->before_id.size);
+    if (at != NULL)
+        at = after_bytes(after_word(at, end), end, stream->before_created.data, stream->before_created.size);
+    if (at != NULL)
+        at = after_digits(at, end);
+    return at == NULL ? NULL : after_bytes(at, end, stream->before_text.data, stream->before_text.size);
+}
+
+/* prefix: of the stream's events; that of the first one is put there. */
+static const char *after_event(const Stream *stream, const char *at, const char *end, Bytes *prefix, Event *event)
 {
     const char *start = at;
     event->tokens = NEVER_SEEN;
-    at = after_bytes(at, end, stream->prefix.data, stream->prefix.size);
+    if (prefix->data != NULL) {
+        at = after_bytes(at, end, prefix->data, prefix->size);
+    } else if ((at = after_first_prefix(stream, at, end)) != NULL) {
+        prefix->data = start;
+        prefix->size = (size_t)(at - start);
+    }
     if (at != NULL)
         at = after_text(at, end);
     if (at != NULL && stream->between.data != NULL) {
@@ -163,9 +191,8 @@ static const char *after_chunk_head(const char *at, const char *end, size_t *siz
 
 /* Puts the events of a read into reader->events and returns how many: 0 where it holds anything but whole events in
  * whole chunks, -1 with an exception set. */
-static Py_ssize_t parse(Reader *reader, const Stream *stream, const char *at, size_t size)
+static Py_ssize_t parse(Reader *reader, const Stream *stream, const char *at, const char *end, Bytes *prefix)
 {
-    const char *end = at + size;
     size_t n = 0;
     while (at < end) {
         const char *stop = end;
@@ -187,7 +214,7 @@ static Py_ssize_t parse(Reader *reader, const Stream *stream, const char *at, si
                 reader->events = events;
                 reader->events_size = larger;
             }
-            at = after_event(stream, at, stop, &reader->events[n]);
+            at = after_event(stream, at, stop, prefix, &reader->events[n]);
             if (at == NULL)
                 return 0;
             n++;
@@ -239,20 +266,44 @@ static int call_sink(Reader *reader, const Stream *stream, Py_ssize_t n, const R
     return 0;
 }
 
+/* Notes the first tokens of a reply, as Reply.stamp does. */
+static int take_first(Reader *reader, Stream *stream, Py_ssize_t n, const Read *read, const Bytes *prefix)
+{
+    stream->prefix.owner = PyBytes_FromStringAndSize(prefix->data, (Py_ssize_t)prefix->size);
+    if (stream->prefix.owner == NULL)
+        return -1;
+    stream->prefix.data = PyBytes_AS_STRING(stream->prefix.owner);
+    stream->prefix.size = prefix->size;
+    stream->first_ns = read->t_ns;
+    stream->first_tokens = reader->events[0].tokens;
+    int64_t since_ns = read->t_ns - stream->previous_ns;
+    stream->first_error_ns = n > 1 && since_ns > 0 ? since_ns : 0;
+    return 0;
+}
+
 /* Records a read: 1 taken, 0 left to others, -1 exception. */
 static int take(Reader *reader, Stream *stream, const Read *read)
 {
-    Py_ssize_t n = parse(reader, stream, reader->buffer, (size_t)read->size);
-    if (n <= 0)
+    const char *at = reader->buffer, *end = at + read->size;
+    bool awaits_head = stream->head.data != NULL && stream->headers_ns == NEVER_SEEN;
+    if (awaits_head && (at = after_bytes(at, end, stream->head.data, stream->head.size)) == NULL)
+        return 0;
+    Bytes prefix = stream->prefix;
+    Py_ssize_t n = parse(reader, stream, at, end, &prefix);
+    if (n < 0 || (n == 0 && !(awaits_head && at == end)))
         return (int)n;
     bool packed = PyByteArray_Check(stream->sink);
+    if (n > 0 && stream->prefix.data == NULL && take_first(reader, stream, n, read, &prefix) < 0)
+        return -1;
     if ((packed ? append_rows : call_sink)(reader, stream, n, read) < 0)
         return -1;
     for (Py_ssize_t i = 0; stream->between.data != NULL && i < n; i++)
         stream->tokens += reader->events[i].tokens;
+    if (awaits_head)
+        stream->headers_ns = read->t_ns;
     stream->reads++;
     stream->events += n;
-    stream->last_ns = read->t_ns;
+    stream->last_ns = stream->previous_ns = read->t_ns;
     if (read->lag_ns > stream->lag_max_ns)
         stream->lag_max_ns = read->lag_ns;
     return 1;
@@ -351,24 +402,38 @@ static int64_t epoch_of(PyObject *clock)
     return epoch_ns;
 }
 
-static PyObject *reader_poll(Reader *reader, PyObject *limit)
+/* Looks at sockets that are ready, `most` at most; returns how many there were, -1 with an exception. */
+static int look(Reader *reader, int most, int64_t epoch_ns, PyObject *handed)
 {
     struct epoll_event found[MOST_SOCKETS];
-    long most = PyLong_AsLong(limit);
+    int n = epoll_wait(reader->epoll_fd, found, most, 0);
+    if (n < 0 && errno != EINTR) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        return -1;
+    }
+    for (int i = 0; i < n; i++)
+        if (serve(reader, &found[i], epoch_ns, handed) < 0)
+            return -1;
+    return n < 0 ? 0 : n;
+}
+
+static PyObject *reader_poll(Reader *reader, PyObject *limit)
+{
+    long asked = PyLong_AsLong(limit);
     int64_t epoch_ns = PyErr_Occurred() ? -1 : epoch_of(reader->clock);
     if (PyErr_Occurred())
         return NULL;
-    int n = epoll_wait(reader->epoll_fd, found, most < 1 ? 1 : most > MOST_SOCKETS ? MOST_SOCKETS : (int)most, 0);
-    if (n < 0 && errno != EINTR)
-        return PyErr_SetFromErrno(PyExc_OSError);
-    reader->ready = n < 0 ? 0 : n;
+    int most = asked < 1 ? 1 : asked > MOST_SOCKETS ? MOST_SOCKETS : (int)asked;
     PyObject *handed = PyList_New(0);
     if (handed == NULL)
         return NULL;
-    int failed = 0;
-    for (int i = 0; i < n && !failed; i++)
-        failed = serve(reader, &found[i], epoch_ns, handed);
-    if (failed || add_to(reader->counters, "reads", &reader->reads) < 0 ||
+    reader->ready = 0;
+    int n;
+    do { /* as PythonPlainReader.poll: a burst goes on while it is read */
+        n = look(reader, most - (int)reader->ready, epoch_ns, handed);
+        reader->ready += n > 0 ? n : 0;
+    } while (n > 1 && reader->ready < most && PyList_GET_SIZE(handed) == 0);
+    if (n < 0 || add_to(reader->counters, "reads", &reader->reads) < 0 ||
         add_to(reader->counters, "unstamped", &reader->unstamped) < 0 ||
         add_to(reader->counters, "clock_steps", &reader->clock_steps) < 0) {
         Py_DECREF(handed);
@@ -386,33 +451,33 @@ static void free_stream(Stream *stream)
     Py_XDECREF(stream->prefix.owner);
     Py_XDECREF(stream->between.owner);
     Py_XDECREF(stream->suffix.owner);
+    Py_XDECREF(stream->head.owner);
+    Py_XDECREF(stream->before_id.owner);
+    Py_XDECREF(stream->before_created.owner);
+    Py_XDECREF(stream->before_text.owner);
     Py_XDECREF(stream->sink);
     PyMem_Free(stream);
 }
 
-/* Owns before + shape.name + after; an attribute that is None leaves `bytes` empty. */
-static int own(Bytes *bytes, PyObject *shape, const char *name, const char *before, const char *after)
+/* Owns the attribute, which is bytes; one that is None leaves `bytes` empty. */
+static int own(Bytes *bytes, PyObject *of, const char *name)
 {
-    PyObject *value = PyObject_GetAttrString(shape, name);
+    PyObject *value = PyObject_GetAttrString(of, name);
     if (value == NULL)
         return -1;
-    if (value != Py_None) {
-        const char *data = PyBytes_AsString(value);
-        if (data != NULL)
-            bytes->owner = PyBytes_FromFormat("%s", before);
-        if (bytes->owner != NULL)
-            PyBytes_Concat(&bytes->owner, value);
-        if (bytes->owner != NULL)
-            PyBytes_ConcatAndDel(&bytes->owner, PyBytes_FromString(after));
-        if (bytes->owner != NULL) {
-            bytes->data = PyBytes_AS_STRING(bytes->owner);
-            bytes->size = (size_t)PyBytes_GET_SIZE(bytes->owner);
-        }
+    if (value == Py_None) {
+        Py_DECREF(value);
+        return 0;
     }
-    Py_DECREF(value);
-    return PyErr_Occurred() ? -1 : 0;
+    bytes->owner = value;
+    bytes->data = PyBytes_AsString(value);
+    if (bytes->data == NULL)
+        return -1;
+    bytes->size = (size_t)PyBytes_GET_SIZE(value);
+    return 0;
 }
 
+/* Fills in what all events have in common, and where rows go. shape: wire.openai.Shape or opening.Opening. */
 static int fill_stream(Stream *stream, PyObject *shape, PyObject *sink)
 {
     PyObject *channel = PyObject_GetAttrString(shape, "channel");
@@ -420,11 +485,10 @@ static int fill_stream(Stream *stream, PyObject *shape, PyObject *sink)
         return -1;
     stream->channel = PyLong_AsLongLong(channel);
     Py_DECREF(channel);
-    if (PyErr_Occurred() || own(&stream->prefix, shape, "prefix", "data: ", "") < 0 ||
-        own(&stream->between, shape, "between", "", "") < 0 || own(&stream->suffix, shape, "suffix", "", "\n\n") < 0)
+    if (PyErr_Occurred() || own(&stream->between, shape, "between") < 0 || own(&stream->suffix, shape, "raw_suffix") < 0)
         return -1;
-    if (stream->prefix.data == NULL || stream->suffix.data == NULL) {
-        PyErr_SetString(PyExc_TypeError, "a shape needs a prefix and a suffix");
+    if (stream->suffix.data == NULL) {
+        PyErr_SetString(PyExc_TypeError, "events need a suffix");
         return -1;
     }
     stream->sink = PyObject_GetAttrString(sink, "packed");
@@ -449,6 +513,34 @@ static int make_room(Reader *reader, size_t fd)
     return 0;
 }
 
+/* A stream without its form, not yet watched; NULL with an exception. */
+static Stream *new_stream(long long index, bool chunked)
+{
+    Stream *stream = PyMem_Calloc(1, sizeof *stream);
+    if (stream == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    stream->index = index;
+    stream->chunked = chunked;
+    stream->active = true;
+    stream->last_ns = stream->lag_max_ns = stream->headers_ns = stream->previous_ns = NEVER_SEEN;
+    stream->first_ns = stream->first_tokens = stream->first_error_ns = NEVER_SEEN;
+    return stream;
+}
+
+/* Takes the stream, or frees it where it could not be filled in. */
+static PyObject *watch(Reader *reader, int fd, Stream *stream, int failed)
+{
+    if (failed || make_room(reader, (size_t)fd) < 0) {
+        free_stream(stream);
+        return NULL;
+    }
+    free_stream(reader->streams[fd]);
+    reader->streams[fd] = stream;
+    Py_RETURN_NONE;
+}
+
 static PyObject *reader_begin(Reader *reader, PyObject *args)
 {
     PyObject *sock, *shape, *sink;
@@ -457,22 +549,41 @@ static PyObject *reader_begin(Reader *reader, PyObject *args)
     if (!PyArg_ParseTuple(args, "OLOpO:begin", &sock, &index, &shape, &chunked, &sink))
         return NULL;
     int fd = PyObject_AsFileDescriptor(sock);
-    if (fd < 0 || make_room(reader, (size_t)fd) < 0)
+    if (fd < 0)
         return NULL;
-    Stream *stream = PyMem_Calloc(1, sizeof *stream);
+    Stream *stream = new_stream(index, chunked);
     if (stream == NULL)
-        return PyErr_NoMemory();
-    if (fill_stream(stream, shape, sink) < 0) {
-        free_stream(stream);
         return NULL;
+    int failed = own(&stream->prefix, shape, "raw_prefix") < 0 || fill_stream(stream, shape, sink) < 0;
+    if (!failed && stream->prefix.data == NULL) {
+        PyErr_SetString(PyExc_TypeError, "events need a prefix");
+        failed = 1;
     }
-    stream->index = index;
-    stream->chunked = chunked;
-    stream->active = true;
-    stream->last_ns = stream->lag_max_ns = NEVER_SEEN;
-    free_stream(reader->streams[fd]);
-    reader->streams[fd] = stream;
-    Py_RETURN_NONE;
+    return watch(reader, fd, stream, failed);
+}
+
+static PyObject *reader_open(Reader *reader, PyObject *args)
+{
+    PyObject *sock, *opening, *sink;
+    long long index, sent_ns;
+    if (!PyArg_ParseTuple(args, "OLOLO:open", &sock, &index, &opening, &sent_ns, &sink))
+        return NULL;
+    int fd = PyObject_AsFileDescriptor(sock);
+    if (fd < 0)
+        return NULL;
+    Stream *stream = new_stream(index, true);
+    if (stream == NULL)
+        return NULL;
+    stream->previous_ns = sent_ns;
+    int failed = own(&stream->head, opening, "head") < 0 || own(&stream->before_id, opening, "before_id") < 0 ||
+                 own(&stream->before_created, opening, "before_created") < 0 ||
+                 own(&stream->before_text, opening, "before_text") < 0 || fill_stream(stream, opening, sink) < 0;
+    if (!failed && (stream->head.data == NULL || stream->before_id.data == NULL ||
+                    stream->before_created.data == NULL || stream->before_text.data == NULL)) {
+        PyErr_SetString(PyExc_TypeError, "an opening needs a head and a first event");
+        failed = 1;
+    }
+    return watch(reader, fd, stream, failed);
 }
 
 static PyObject *reader_end(Reader *reader, PyObject *arg)
@@ -486,9 +597,12 @@ static PyObject *reader_end(Reader *reader, PyObject *arg)
     }
     Stream *stream = reader->streams[fd];
     reader->streams[fd] = NULL;
+    PyObject *prefix = stream->first_ns != NEVER_SEEN ? stream->prefix.owner : Py_None;
     PyObject *taken = PyObject_CallFunction(
-        reader->taken_type, "LLLLL", (long long)stream->reads, (long long)stream->events, (long long)stream->tokens,
-        (long long)stream->last_ns, (long long)stream->lag_max_ns);
+        reader->taken_type, "LLLLLLLLLO", (long long)stream->reads, (long long)stream->events,
+        (long long)(stream->between.data == NULL ? NEVER_SEEN : stream->tokens), (long long)stream->last_ns, (long long)stream->lag_max_ns,
+        (long long)stream->headers_ns, (long long)stream->first_ns, (long long)stream->first_tokens,
+        (long long)stream->first_error_ns, prefix);
     free_stream(stream);
     return taken;
 }
@@ -533,7 +647,8 @@ static void reader_dealloc(Reader *reader)
 
 static PyMethodDef reader_methods[] = {
     {"poll", (PyCFunction)reader_poll, METH_O, "Read the plain streams that are ready; what others must look at."},
-    {"begin", (PyCFunction)reader_begin, METH_VARARGS, "Take the reads of a socket: sock, index, shape, chunked, sink."},
+    {"begin", (PyCFunction)reader_begin, METH_VARARGS, "Take the reads of a stream: sock, index, shape, chunked, sink."},
+    {"open", (PyCFunction)reader_open, METH_VARARGS, "Take a reply from its head on: sock, index, opening, sent_ns, sink."},
     {"end", (PyCFunction)reader_end, METH_O, "Take no more reads of a descriptor; what was taken."},
     {NULL, NULL, 0, NULL},
 };
@@ -556,11 +671,33 @@ static PyTypeObject reader_type = {
     .tp_members = reader_members,
 };
 
+/* set_timer(fd, due_ns): pacer.SetTimer. */
+static PyObject *set_timer(PyObject *module, PyObject *const *args, Py_ssize_t n)
+{
+    (void)module;
+    if (n != 2)
+        return PyErr_Format(PyExc_TypeError, "set_timer takes a descriptor and a time, not %zd arguments", n);
+    long fd = PyLong_AsLong(args[0]);
+    long long due_ns = PyErr_Occurred() ? -1 : PyLong_AsLongLong(args[1]);
+    if (PyErr_Occurred())
+        return NULL;
+    struct itimerspec setting = {.it_value = {.tv_sec = due_ns / 1000000000, .tv_nsec = due_ns % 1000000000}};
+    if (timerfd_settime((int)fd, TFD_TIMER_ABSTIME, &setting, NULL) < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef module_functions[] = {
+    {"set_timer", (PyCFunction)(void (*)(void))set_timer, METH_FASTCALL, "Let a timerfd come at a time; 0: never."},
+    {NULL, NULL, 0, NULL},
+};
+
 static struct PyModuleDef module = {
     PyModuleDef_HEAD_INIT,
     .m_name = "slobench.generate._receive",
     .m_doc = "Receives, stamps and frames plain streams; plain.py is its twin.",
     .m_size = -1,
+    .m_methods = module_functions,
 };
 
 PyMODINIT_FUNC PyInit__receive(void)
@@ -575,7 +712,7 @@ PyMODINIT_FUNC PyInit__receive(void)
     Py_DECREF(kind);
     PyType_Modified(&reader_type);
     PyObject *made = PyModule_Create(&module);
-    if (made == NULL || PyModule_AddIntConstant(made, "VERSION", 1) < 0 ||
+    if (made == NULL || PyModule_AddIntConstant(made, "VERSION", 2) < 0 ||
         PyModule_AddObjectRef(made, "PlainReader", (PyObject *)&reader_type) < 0) {
         Py_XDECREF(made);
         return NULL;

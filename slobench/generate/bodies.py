@@ -66,7 +66,7 @@ class Bodies:
         self._taken = (self._taken[forgotten:] + bytes(len(plan)))[: len(plan)]
         self._next = min(max(self._next - forgotten, 0), len(plan))
         self._exhausted = False
-        if self._began and not self._working and self._ready_bytes < _READY_BYTES // 2:
+        if self._began and not self._working and self._is_half_empty():
             self.work_ahead()
 
     def take(self, row: int) -> bytes:
@@ -81,7 +81,7 @@ class Bodies:
         body = self._ready.pop(row, None)
         if body is not None:
             self._ready_bytes -= len(body)
-            if not self._working and not self._exhausted and self._ready_bytes < _READY_BYTES // 2:
+            if not self._working and not self._exhausted and self._is_half_empty():
                 self.work_ahead()
         return body
 
@@ -122,6 +122,11 @@ class Bodies:
 
     def _has_room(self) -> bool:
         part = 1.0 if self._wanted else self._in_turn
+        return self._ready_bytes < part * _READY_BYTES and len(self._ready) < part * _READY_ROWS
+
+    def _is_half_empty(self) -> bool:
+        """Whether it is time to make more: of many at once most find their code in the caches."""
+        part = self._in_turn / 2
         return self._ready_bytes < part * _READY_BYTES and len(self._ready) < part * _READY_ROWS
 
     def _make(self, row: int) -> bytes:

@@ -14,11 +14,13 @@ from typing import Any
 import httptools
 
 from slobench.generate.exchange import Exchange
+from slobench.generate.opening import Opening
 from slobench.generate.plain import PlainReader, Ready
 from slobench.generate.stamps import Receiver
 from slobench.generate.tls import TlsCodec
 from slobench.records.schema import NULL
 from slobench.wire.outcome import Ended
+from slobench.wire.reply import Reply
 
 Address = tuple[int, Any]  # family, sockaddr
 
@@ -31,10 +33,10 @@ class Connection:
     """
 
     __slots__ = (
-        "_body_until_close", "_chunked", "_complete", "_content_type", "_in_chunk", "_keep_alive", "_line_ended",
-        "_out", "_parser", "_previous_ns", "_receiver", "_request", "_tcp_up", "_tls", "address", "connecting",
-        "decode_queued", "exchange", "failure", "fd", "is_plain", "last_read_ns", "pending", "served", "session",
-        "sock", "wants_write",
+        "_began", "_body_until_close", "_chunked", "_complete", "_content_type", "_first_read", "_in_chunk",
+        "_keep_alive", "_line_ended", "_opening", "_out", "_parser", "_previous_ns", "_raw_prefix", "_receiver",
+        "_request", "_tcp_up", "_tls", "address", "connecting", "decode_queued", "exchange", "failure", "fd",
+        "is_plain", "last_read_ns", "pending", "served", "session", "sock", "wants_write",
     )  # fmt: skip
 
     def __init__(self, address: Address, receiver: Receiver, tls: TlsCodec | None) -> None:
@@ -74,11 +76,15 @@ class Connection:
         self.served += 1
         self.last_read_ns = NULL
         self._previous_ns = NULL
-        self._parser: Any = httptools.HttpResponseParser(self)
+        self._parser: Any = None  # made for the first read that needs it
         self._complete = self._keep_alive = False
         self._chunked = self._in_chunk = self._line_ended = False
         self._body_until_close = True
         self._content_type = ""
+        self._first_read = b""
+        self._opening: Opening | None = None  # which the reply may have
+        self._began = False  # and has: its head was taken without the parser
+        self._raw_prefix: bytes | None = None  # and so was its first event: what is to be made known to the reply
         self._request = request
 
     def advance(self, now_ns: int) -> str:
@@ -169,14 +175,17 @@ class Connection:
             closed_in_order = self._body_until_close and exchange.headers_ns != NULL
             return Ended.COMPLETE if closed_in_order else Ended.CLOSED
         exchange.reads += 1
+        if exchange.reads == 1:
+            self._first_read = data
         if lag_ns > exchange.receive_lag_max_ns:  # noqa: PLR1730 (max() costs a call for every read)
             exchange.receive_lag_max_ns = lag_ns
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
-            self.failure = f"http: {error}"
-            if not self._complete:  # else what follows the reply is noise, and the connection not used again
-                return Ended.MALFORMED
+        if not (self._parser is None and self._chunked and self._take_usual(exchange.reply, data)):
+            try:
+                self._parse(data)
+            except httptools.HttpParserError as error:
+                self.failure = f"http: {error}"
+                if not self._complete:  # else what follows the reply is noise, and the connection not used again
+                    return Ended.MALFORMED
         if exchange.headers_ns == NULL and exchange.reply.http_status != NULL:
             exchange.headers_ns = t_ns
         exchange.reply.stamp(t_ns, lag_ns, self._previous_ns)
@@ -184,24 +193,68 @@ class Connection:
         self._line_ended = data.endswith(b"\r\n")
         return Ended.COMPLETE if self._complete else None
 
-    def begin_plain(self, reader: PlainReader) -> None:
-        """Leave its reads to the reader, where the reply stands between two events and two chunks."""
+    def _parse(self, data: bytes) -> None:
+        if self._parser is None:
+            self._parser = httptools.HttpResponseParser(self)
+            if self._began and self._opening is not None:
+                self._parser.feed_data(self._opening.head)
+                self._resume()
+        self._parser.feed_data(data)
+
+    def _resume(self) -> None:
+        """Give the reply the form of the events that were taken from its beginning on."""
+        if self._raw_prefix is not None and self._opening is not None and self.exchange is not None:
+            self.exchange.reply.go_on(self._opening.shape(self._raw_prefix))
+            self._raw_prefix = None
+
+    def _take_usual(self, reply: Reply, data: bytes) -> bool:
+        """Take a read that follows a usual beginning and holds whole events in forms that are known; else leave it."""
+        found = None if self._opening is None else self._opening.read_end(data)
+        if found is None or self._opening is None:
+            return False
+        events, self._complete = found
+        self._keep_alive = self._opening.keep_alive
+        reply.take_events(events)
+        return True
+
+    def begin_plain(self, reader: PlainReader) -> Opening | None:
+        """Leave its reads to the reader, where the reply stands between two events and two chunks.
+
+        Return how this reply began, the first time, where others may begin like that.
+        """
         exchange = self.exchange
-        if (
-            exchange is None
-            or self.pending
-            or self.wants_write
-            or self._complete
-            or self._tls is not None
-            or self.failure
-        ):
-            return
+        if exchange is None or self._complete or not self._is_quiet:
+            return None
+        if self._opening is not None and self.open_plain(reader, self._opening):
+            return None
+        self._resume()
         # A chunk's head that is cut ends in no line end, and a whole one has been told by on_chunk_header.
         between = self._line_ended and not self._in_chunk if self._chunked else self._body_until_close
         shape = exchange.reply.plain_shape
-        if between and shape is not None and exchange.reply.http_status != NULL:
-            reader.begin(self.sock, exchange.index, shape, self._chunked, exchange.reply.sink)
-            self.is_plain = True
+        if not between or shape is None or exchange.reply.http_status == NULL:
+            return None
+        reader.begin(self.sock, exchange.index, shape, self._chunked, exchange.reply.sink)
+        self.is_plain = True
+        first_read, self._first_read = self._first_read, b""
+        if not first_read or not self._chunked:
+            return None
+        return Opening.of(first_read, shape, self._content_type, keep_alive=self._keep_alive)
+
+    def open_plain(self, reader: PlainReader, opening: Opening) -> bool:
+        """Leave its reads to the reader where the request is written and nothing was read; whether that is so."""
+        exchange = self.exchange
+        if exchange is None or exchange.reads or exchange.sent_ns == NULL or self.is_plain:
+            return False
+        if not exchange.reply.stream or not self._is_quiet:
+            return False
+        reader.open(self.sock, exchange.index, opening, exchange.sent_ns, exchange.reply.sink)
+        self._opening = opening
+        self.is_plain = True
+        return True
+
+    @property
+    def _is_quiet(self) -> bool:
+        return not (self.pending or self.wants_write or self._tls is not None or self.failure)
 
     def end_plain(self, reader: PlainReader) -> None:
         """Take its reads back, and count what was taken of them."""
@@ -211,7 +264,19 @@ class Connection:
             return
         exchange.reads += taken.reads
         exchange.receive_lag_max_ns = max(exchange.receive_lag_max_ns, taken.lag_max_ns)
-        exchange.reply.add_plain(taken.events, taken.tokens, taken.last_ns)
+        opening, reply = self._opening, exchange.reply
+        if opening is not None and taken.headers_ns != NULL:
+            self._began, self._body_until_close, self._content_type = True, False, opening.content_type
+            reply.on_headers(200, opening.content_type)
+            self._first_read = opening.head if taken.raw_prefix is None else b""
+            exchange.headers_ns = taken.headers_ns
+            self._line_ended = True
+            if taken.raw_prefix is not None:
+                self._chunked = True
+                self._raw_prefix = taken.raw_prefix
+                reply.add_first(taken.first_ns, taken.first_tokens, taken.first_error_ns)
+        if taken.events:
+            reply.add_plain(taken.events, taken.tokens, taken.last_ns)
         self.last_read_ns = self._previous_ns = taken.last_ns
 
     def hand_up(self, ready: Ready) -> int:
@@ -235,6 +300,7 @@ class Connection:
     def on_headers_complete(self) -> None:
         """The head of the response is here; interim (1xx) ones are passed over."""
         status = self._parser.get_status_code()
+        self._keep_alive = self._parser.should_keep_alive()
         if status >= 200 and self.exchange is not None and not self._complete:
             self.exchange.reply.on_headers(status, self._content_type)
 
@@ -278,6 +344,5 @@ class Connection:
     def close(self) -> None:
         """Close the socket; what the kernel still holds is thrown away."""
         self.sock.close()
-        self.exchange = None
-        self._parser = None  # breaks the cycle: the parser holds this connection
+        self.release()
         self.pending.clear()

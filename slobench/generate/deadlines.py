@@ -18,10 +18,17 @@ _LEAST_NS = 20_000_000  # between two looks: each wake-up costs 0.1 ms of CPU
 class Timeouts:
     """The timeouts that an endpoint asks for, and the patience of users. Times in ns on the run's clock."""
 
-    __slots__ = ("_endpoint",)
+    __slots__ = ("_earliest_ns", "_endpoint")
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
+        asked = (endpoint.connect_timeout_ns, endpoint.first_token_timeout_ns, endpoint.idle_timeout_ns)
+        self._earliest_ns = min((endpoint.total_timeout_ns, *(each for each in asked if each is not None)))
+
+    def first_look(self, exchange: Exchange) -> int:
+        """When to judge it for the first time: no timeout of it comes before."""
+        due_ns = exchange.started_ns + self._earliest_ns
+        return due_ns if exchange.give_up_ns == NULL else min(due_ns, exchange.give_up_ns)
 
     def first(self, exchange: Exchange, last_read_ns: int) -> tuple[int, Outcome]:
         """The next time at which this exchange times out, and as what. last_read_ns: NULL where nothing was read."""

@@ -11,9 +11,10 @@ from slobench.clock import Clock
 from slobench.errors import UsageError
 from slobench.generate.exchange import ReadCounters
 from slobench.generate.plain import PlainReader, PythonPlainReader, Ready, Taken
+from slobench.pacer import SetTimer
 
 Choice = Literal["auto", "native", "python"]
-_VERSION = 1
+_VERSION = 2
 """Of `_receive.c`: a module built from other sources than these is not used."""
 
 
@@ -32,6 +33,13 @@ def find() -> tuple[ModuleType | None, str]:
 def kind() -> Literal["native", "python"]:
     """Which reader `auto` takes."""
     return "python" if find()[0] is None else "native"
+
+
+def find_set_timer(choice: Choice) -> SetTimer | None:
+    """What sets a timerfd, of the native module where that is asked for and there; None: pacer.py has its own."""
+    module = None if choice == "python" else find()[0]
+    found: SetTimer | None = None if module is None else module.set_timer
+    return found
 
 
 def make_reader(choice: Choice, epoll: select.epoll, clock: Clock, counters: ReadCounters) -> PlainReader:

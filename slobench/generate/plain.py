@@ -1,8 +1,9 @@
 """Reads of streams that go on as they began: received, unframed and recorded without an HTTP or a JSON parser.
 
 Most reads of a run hold whole HTTP chunks of whole events that differ from the event before in text and ids only.
-A `PlainReader` takes those at once; whatever else comes is handed up as bytes, and the stream is not plain any more
-until `begin` says so again. A read is taken whole or handed up whole.
+A `PlainReader` takes those at once, and those of a reply that begins as the one before it did (`Opening`); whatever
+else comes is handed up as bytes, and the stream is not plain any more until `begin` says so again. A read is taken
+whole or handed up whole.
 """
 
 from __future__ import annotations
@@ -10,19 +11,18 @@ from __future__ import annotations
 import re
 import select
 import socket
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from slobench.clock import Clock
 from slobench.generate.exchange import ReadCounters
+from slobench.generate.opening import Opening
 from slobench.generate.stamps import Receiver
 from slobench.names import NULL
-from slobench.wire.openai import Shape
-from slobench.wire.reply import ChunkSink
+from slobench.wire.openai import CLOSING, OPENING, Shape
+from slobench.wire.sink import ChunkSink
 
 READABLE = select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP
-_OPENING, _CLOSING = b"data: ", b"\n\n"
-_AROUND_BYTES = len(_OPENING) + len(_CLOSING)
+_AROUND_BYTES = len(OPENING) + len(CLOSING)
 _chunk_head = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n").match
 _HEADS_UP_TO = 4096
 
@@ -43,9 +43,14 @@ class Taken(NamedTuple):
 
     reads: int
     events: int
-    tokens: int  # by ids; 0 where the events have none
+    tokens: int  # by ids; NULL where the events have none
     last_ns: int  # when the last read was received; NULL: none was
     lag_max_ns: int
+    headers_ns: int = NULL  # when the head was received; NULL: it was not, or was there before
+    first_ns: int = NULL  # when the first token was, as the three that follow; NULL: as above
+    first_tokens: int = NULL
+    first_error_ns: int = NULL
+    raw_prefix: bytes | None = None  # of its events
 
 
 class PlainReader(Protocol):
@@ -75,25 +80,52 @@ class PlainReader(Protocol):
         """Take no more reads of this socket; return what was taken."""
         ...
 
+    def open(self, sock: socket.socket, index: int, opening: Opening, sent_ns: int, sink: ChunkSink, /) -> None:
+        """Take the reads of this socket from the head of the reply on, where it begins like this."""
+        ...
 
-@dataclass(slots=True, eq=False)
+
+_Frame = tuple[bytes, int, int, int]
+"""Of a read of some size that is one event: how it begins, where its text begins and ends, its bytes."""
+
+
 class _Stream:
     """A plain stream, and what its reads are held against."""
 
-    sock: socket.socket
-    index: int
-    shape: Shape
-    chunked: bool
-    sink: ChunkSink
-    prefix: bytes  # of an event, as it comes on the wire
-    suffix: bytes
-    tail: bytes  # of a read that is one event
-    active: bool = True
-    reads: int = 0
-    events: int = 0
-    tokens: int = 0
-    last_ns: int = NULL
-    lag_max_ns: int = NULL
+    __slots__ = (
+        "active", "add", "alone", "channel", "chunked", "events", "first_error_ns", "first_ns", "first_tokens",
+        "frames", "has_ids", "headers_ns", "index", "lag_max_ns", "last_ns", "opening", "prefix", "previous_ns",
+        "reads", "sock", "suffix", "tail", "tokens", "varying",
+    )  # fmt: skip
+
+    def __init__(
+        self, sock: socket.socket, index: int, shape: Shape | Opening, sink: ChunkSink, *, chunked: bool
+    ) -> None:
+        self.sock = sock
+        self.index = index
+        self.add = sink.add
+        self.chunked = chunked
+        self.prefix: bytes | None = None  # of an event, as it comes on the wire; None: none has come
+        self.suffix = shape.raw_suffix
+        self.tail = self.suffix + b"\r\n" if chunked else self.suffix  # of a read that is one event
+        self.varying = shape.varying
+        self.has_ids = shape.between is not None
+        self.channel = shape.channel
+        self.opening: Opening | None = None  # it is awaited, or came
+        self.active = True
+        self.frames: dict[int, _Frame] = {}  # by size of the read
+        self.alone = 0  # reads of one event, which are not in `reads` and `events`
+        self.reads = self.events = self.tokens = 0
+        self.headers_ns = self.previous_ns = self.last_ns = self.lag_max_ns = NULL
+        self.first_ns = self.first_tokens = self.first_error_ns = NULL
+
+    def expect(self, size: int) -> None:
+        """Keep what a read of one event and this size is held against, after one that came."""
+        head = _HEADS[size] if self.chunked and size < _HEADS_UP_TO else b""
+        if self.prefix is not None and head is not None and size < _HEADS_UP_TO:
+            nbytes = size - len(head) - len(self.tail) + len(self.suffix) - _AROUND_BYTES
+            start = len(head) + len(self.prefix)
+            self.frames[size] = (head + self.prefix, start, size - len(self.tail), nbytes)
 
 
 class PythonPlainReader:
@@ -109,9 +141,19 @@ class PythonPlainReader:
 
     def poll(self, limit: int) -> list[Ready]:
         """As PlainReader."""
-        streams, read, handed = self._streams, self._receiver.read, []
+        handed: list[Ready] = []
+        self.ready = 0
+        found = 2
+        # A burst goes on while it is read; what was handed up would be found again.
+        while found > 1 and not handed and self.ready < limit:
+            found = self._look(limit - self.ready, handed)
+            self.ready += found
+        return handed
+
+    def _look(self, limit: int, handed: list[Ready]) -> int:
+        """Look at sockets that are ready; return how many there were."""
+        streams, read = self._streams, self._receiver.read
         found = self._epoll.poll(0, limit)
-        self.ready = len(found)
         for fd, events in found:
             stream = streams.get(fd)
             if stream is None or not stream.active or not events & READABLE:
@@ -125,58 +167,86 @@ class PythonPlainReader:
                 stream.active = False
                 handed.append(Ready(fd, events, b"", self._receiver.now_ns(), 0, error.errno or 0))
                 continue
+            # A read of one event, as nearly all are: without a further call, as calls are a third of the cost.
+            frame = stream.frames.get(len(data))
+            if frame is not None and data.startswith(frame[0]) and data.endswith(stream.tail):
+                match = stream.varying(data, frame[1], frame[2])
+                if match is not None:
+                    tokens = NULL
+                    if stream.has_ids:
+                        tokens = match[1].count(b",") + 1
+                        stream.tokens += tokens
+                    stream.add(stream.index, t_ns, tokens, frame[3], stream.channel, lag_ns, False)
+                    stream.alone += 1
+                    stream.last_ns = t_ns
+                    if lag_ns > stream.lag_max_ns:  # noqa: PLR1730 (max() costs a call for every read)
+                        stream.lag_max_ns = lag_ns
+                    continue
             if not _take(stream, data, t_ns, lag_ns):
                 stream.active = False
                 handed.append(Ready(fd, events, data, t_ns, lag_ns))
-        return handed
+        return len(found)
 
     def begin(self, sock: socket.socket, index: int, shape: Shape, chunked: bool, sink: ChunkSink, /) -> None:  # noqa: FBT001
         """As PlainReader."""
-        prefix, suffix = _OPENING + shape.prefix, shape.suffix + _CLOSING
-        tail = suffix + b"\r\n" if chunked else suffix
-        self._streams[sock.fileno()] = _Stream(sock, index, shape, chunked, sink, prefix, suffix, tail)
+        stream = self._streams[sock.fileno()] = _Stream(sock, index, shape, sink, chunked=chunked)
+        stream.prefix = shape.raw_prefix
+
+    def open(self, sock: socket.socket, index: int, opening: Opening, sent_ns: int, sink: ChunkSink, /) -> None:
+        """As PlainReader."""
+        stream = self._streams[sock.fileno()] = _Stream(sock, index, opening, sink, chunked=True)
+        stream.opening, stream.previous_ns = opening, sent_ns
 
     def end(self, fd: int, /) -> Taken:
         """As PlainReader."""
         stream = self._streams.pop(fd)
-        return Taken(stream.reads, stream.events, stream.tokens, stream.last_ns, stream.lag_max_ns)
+        tokens = stream.tokens if stream.has_ids else NULL
+        counts = (stream.reads + stream.alone, stream.events + stream.alone, tokens, stream.last_ns, stream.lag_max_ns)
+        first = (stream.headers_ns, stream.first_ns, stream.first_tokens, stream.first_error_ns)
+        return Taken(*counts, *first, stream.prefix if stream.first_ns != NULL else None)
 
 
 def _take(stream: _Stream, data: bytes, t_ns: int, lag_ns: int) -> bool:
     """Record the events of a read; False where it holds anything else, and then nothing is recorded."""
-    n = 1
-    size, tail = len(data), stream.tail
-    head = (_HEADS[size] if size < _HEADS_UP_TO else None) if stream.chunked else b""
-    match = None
-    if head is not None and data.startswith(head) and data.startswith(stream.prefix, len(head)) and data.endswith(tail):
-        match = stream.shape.varying(data, len(head) + len(stream.prefix), size - len(tail))
-    if match is not None:  # one event, as nearly always
-        tokens = NULL
-        if stream.shape.between is not None:
-            tokens = match[1].count(b",") + 1
-            stream.tokens += tokens
-        nbytes = size - len(head or b"") - len(tail) + len(stream.suffix) - _AROUND_BYTES
-        stream.sink.add(stream.index, t_ns, tokens, nbytes, stream.shape.channel, lag_ns, False)
-    else:
-        found = _events(stream, data)
-        n = len(found)
-        if not n:
+    at, opening = 0, stream.opening
+    awaits_head = opening is not None and stream.headers_ns == NULL
+    if opening is not None and awaits_head:
+        at = len(opening.head)
+        if not data.startswith(opening.head):
             return False
-        for nth, (tokens, nbytes) in enumerate(found, 1):
-            stream.sink.add(stream.index, t_ns, tokens, nbytes, stream.shape.channel, lag_ns, nth < n)
-            stream.tokens += max(tokens, 0)
-    stream.events += n
+    prefix = stream.prefix or _first_prefix(opening, data, at)
+    found = [] if prefix is None else _events(stream, prefix, data, at)
+    n = len(found)
+    if not n and not (awaits_head and at == len(data)):
+        return False
+    if awaits_head:
+        stream.headers_ns = t_ns
+    if n and stream.prefix is None:
+        stream.prefix = prefix
+        stream.first_ns, stream.first_tokens = t_ns, found[0][0]
+        stream.first_error_ns = max(t_ns - stream.previous_ns, 0) if n > 1 else 0
+    for nth, (tokens, nbytes) in enumerate(found, 1):
+        stream.add(stream.index, t_ns, tokens, nbytes, stream.channel, lag_ns, nth < n)
+        stream.tokens += max(tokens, 0)
     stream.reads += 1
-    stream.last_ns = t_ns
-    if lag_ns > stream.lag_max_ns:  # noqa: PLR1730 (max() costs a call for every read)
-        stream.lag_max_ns = lag_ns
+    stream.events += n
+    stream.last_ns = stream.previous_ns = t_ns
+    stream.lag_max_ns = max(stream.lag_max_ns, lag_ns)
+    if n == 1 and not awaits_head:
+        stream.expect(len(data))
     return True
 
 
-def _events(stream: _Stream, data: bytes) -> list[tuple[int, int]]:
-    """(tokens, bytes) of each event of a read; none unless it is whole chunks of whole events of the shape."""
+def _first_prefix(opening: Opening | None, data: bytes, at: int) -> bytes | None:
+    """The prefix of the event that begins the chunk at a position."""
+    head = _chunk_head(data, at)
+    match = None if head is None or opening is None else opening.raw_prefix(data, head.end())
+    return None if match is None else match[0]
+
+
+def _events(stream: _Stream, prefix: bytes, data: bytes, at: int) -> list[tuple[int, int]]:
+    """(tokens, bytes) of each event from a position on; none unless it is whole chunks of whole events of the shape."""
     found: list[tuple[int, int]] = []
-    at = 0
     while at < len(data):
         stop = len(data)
         if stream.chunked:
@@ -188,14 +258,14 @@ def _events(stream: _Stream, data: bytes) -> list[tuple[int, int]]:
             if stop == at or data[stop : stop + 2] != b"\r\n":
                 return []
         while at < stop:
-            end = data.find(_CLOSING, at, stop) + len(_CLOSING)
+            end = data.find(CLOSING, at, stop) + len(CLOSING)
             inner = end - len(stream.suffix)
-            if not data.startswith(stream.prefix, at, stop) or not data.startswith(stream.suffix, inner, end):
+            if not data.startswith(prefix, at, stop) or not data.startswith(stream.suffix, inner, end):
                 return []
-            match = stream.shape.varying(data, at + len(stream.prefix), inner)
+            match = stream.varying(data, at + len(prefix), inner)
             if match is None:
                 return []
-            tokens = NULL if stream.shape.between is None else match[1].count(b",") + 1
+            tokens = match[1].count(b",") + 1 if stream.has_ids else NULL
             found.append((tokens, end - at - _AROUND_BYTES))
             at = end
         at += 2 if stream.chunked else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from slobench.clock import Clock
 from slobench.generate.bodies import Bodies
@@ -24,8 +24,7 @@ _OUTCOME_CODE = {outcome: code for code, outcome in enumerate(OUTCOMES)}
 _NOT_FAILED = frozenset({Outcome.OK, Outcome.CANCELLED, Outcome.CUT})
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(NamedTuple):
     """What an exchange in flight was planned as."""
 
     class_code: int

@@ -16,12 +16,12 @@ from slobench.generate.deadlines import Deadlines, Timeouts
 from slobench.generate.exchange import Exchange, OnEnd, ReadCounters
 from slobench.generate.idle import Idle
 from slobench.generate.native import make_reader
+from slobench.generate.opening import Opening
 from slobench.generate.plain import READABLE
 from slobench.generate.stamps import Receiver
 from slobench.generate.tls import TlsCodec, tls_context
 from slobench.names import Outcome
 from slobench.pacer import NEVER
-from slobench.records.schema import NULL
 from slobench.wire.endpoint import Endpoint, request_head
 from slobench.wire.outcome import Ended
 
@@ -81,6 +81,7 @@ class FastTransport:
         self._backlog_bytes = 0
         self._slice_planned = False
         self._gather = gather
+        self._openings: dict[int, Opening] = {}  # by class: of its last reply that did not begin as the one before
 
     async def open(self) -> None:
         """Resolve the host once and start watching. Raises UsageError where the name is unknown."""
@@ -98,7 +99,7 @@ class FastTransport:
 
     def start(self, exchange: Exchange) -> None:
         """Begin to send; the exchange's end is reported from the event loop."""
-        self._deadlines.watch(exchange.index, self._timeouts.next_look(exchange, NULL, exchange.started_ns))
+        self._deadlines.watch(exchange.index, self._timeouts.first_look(exchange))
         connection = self._idle.take(exchange.session)
         exchange.connection_new = connection is None
         if connection is None:
@@ -173,6 +174,9 @@ class FastTransport:
         if failure:
             self._broken(connection, failure, connecting=connecting and connection.connecting)
             return
+        exchange = connection.exchange
+        if exchange is not None and exchange.class_code in self._openings:
+            connection.open_plain(self._plain, self._openings[exchange.class_code])
         waits = connection.wants_write
         if waits != was_waiting:
             self._epoll.modify(connection.fd, READABLE | (select.EPOLLOUT if waits else 0))
@@ -264,8 +268,7 @@ class FastTransport:
             at_ns, waiting = now_ns(), queue[0].pending
             behind = self._backlog_bytes > _BACKLOG_BYTES or (waiting and at_ns - waiting[0][1] > _BACKLOG_NS)
             if not behind and self.next_send_ns - at_ns < _QUIET_NS:
-                # After the send; the sending loop's own work comes first.
-                self._loop.call_later(0.001, self._decode_slice)
+                self._loop.call_later(0.001, self._decode_slice)  # after the send, whose own work comes first
                 return
             if at_ns - start_ns > _SLICE_NS:
                 self._loop.call_soon(self._decode_slice)
@@ -287,7 +290,9 @@ class FastTransport:
         ended = connection.decode(*read)
         if ended is None:
             if not connection.pending:
-                connection.begin_plain(self._plain)
+                opening = connection.begin_plain(self._plain)
+                if opening is not None:
+                    self._openings[exchange.class_code] = opening
             return
         if ended in (Ended.CLOSED, Ended.RESET) and self._reconnect(connection, exchange):
             return

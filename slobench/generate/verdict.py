@@ -6,10 +6,12 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from slobench.generate.exchange import Exchange
 from slobench.names import NULL, Outcome
-from slobench.wire.reply import ChunkSink, Reply
+from slobench.wire.reply import Reply
+from slobench.wire.sink import ChunkSink
 
 NS = 1e9
 _EARLY = frozenset({Outcome.CANCELLED, Outcome.CUT})
@@ -61,8 +63,7 @@ class Events:
         self._add(index, t_ns, tokens, nbytes, channel, lag_ns, coalesced)
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """A request that has ended, as far as limits are about it. input_tokens, output_tokens: as planned."""
 
     exchange: Exchange

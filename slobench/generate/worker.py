@@ -27,6 +27,7 @@ from slobench.generate.closed_loop import ClosedLoop
 from slobench.generate.exchange import ReadCounters, Transport
 from slobench.generate.health import BEAT_NS, Health
 from slobench.generate.job import Job
+from slobench.generate.native import find_set_timer
 from slobench.generate.open_loop import OpenLoop
 from slobench.generate.open_sessions import OpenSessions
 from slobench.generate.sender import Sender
@@ -97,7 +98,8 @@ class Worker:
             lambda: len(sender.in_flight),
             freezes=self._reads.receiver is not None,  # the fast transport, which makes no cycles
         )
-        self._beats = make_pacer(loop, self._on_beat)
+        self._set_timer = find_set_timer(job.endpoint.receiver)
+        self._beats = make_pacer(loop, self._on_beat, self._set_timer)
         sender.bodies.work_ahead()
         # What exists now lives to the end: out of the collector's way, so that its pauses stay short.
         gc.collect()
@@ -116,7 +118,7 @@ class Worker:
         else:
             self._load = OpenLoop(sender, clock, epoch_ns, grows=job.grows)
         sender.after_end = self._load.after_end
-        self._load.pacer = make_pacer(asyncio.get_running_loop(), self._load.on_due)
+        self._load.pacer = make_pacer(asyncio.get_running_loop(), self._load.on_due, self._set_timer)
         self._beat_ns = epoch_ns
         self._beats.arm(epoch_ns)
         self._load.start()

@@ -20,6 +20,8 @@ DONE = b"[DONE]"
 FAILED_REASONS = frozenset({"abort", "error"})
 """Finish reasons by which vLLM and SGLang say that they gave the request up."""
 ERROR_CHARS = 500
+OPENING, CLOSING = b"data: ", b"\n\n"
+"""What stands around an event that is one line, as servers write it."""
 
 
 class Usage(NamedTuple):
@@ -59,14 +61,36 @@ class Shape:
     """What stands between the text and the ids; None where there are none."""
     channel: int
 
+    @property
+    def raw_prefix(self) -> bytes:
+        """The prefix as it comes on the wire."""
+        return OPENING + self.prefix
 
-_PLAIN = rb'(?:[^"\\\x00-\x1f]++|\\["\\/bfnrt])++'  # JSON text that cannot end its string, \u left to the parsers
-_plain = re.compile(_PLAIN).fullmatch
-_IDS = rb"\d+(?:, ?\d+)*+"
+    @property
+    def raw_suffix(self) -> bytes:
+        """The suffix as it comes on the wire, up to the end of the event."""
+        return self.suffix + CLOSING
+
+    @property
+    def raw_prefix_parts(self) -> tuple[bytes, bytes, bytes] | None:
+        """What the wire prefix of another reply has in common with this one: before its id, before its time, and after.
+
+        None where a prefix has other parts.
+        """
+        match = _prefix_parts(self.prefix)
+        return None if match is None else (OPENING + match[1], match[2], match[3])
+
+
+PLAIN = rb'(?:[^"\\\x00-\x1f]++|\\["\\/bfnrt])++'  # JSON text that cannot end its string, \u left to the parsers
+_plain = re.compile(PLAIN).fullmatch
+_prefix_parts = re.compile(
+    rb'(\{"id": ?")[^"\\\x00-\x1f]*(", ?"object": ?"[a-z._]+", ?"created": ?)\d+(, ?"model"[^\n]+)'
+).fullmatch
+IDS = rb"\d+(?:, ?\d+)*+"
 _NULLS = rb'(?:,"[a-z_]+":null){0,20}'
 # Where the body of a group may match in part, the group is not possessive: Python before 3.11.5 then goes on behind
 # that part (github.com/python/cpython/issues/106052). What is repeated has a bound instead.
-_USUAL = re.compile(
+USUAL = re.compile(
     (
         rb'\{"id":"[^"\\]*","object":"[a-z._]+","created":\d+,"model":"[^"\\]*"'
         rb'(?:,"(?:system_fingerprint|service_tier)":(?:null|"[^"\\]*")){0,4}'
@@ -76,12 +100,12 @@ _USUAL = re.compile(
         rb'"(?P<field>content|reasoning|reasoning_content|refusal)":"(?P<delta>PLAIN?+)"NULLS\})'
         rb'NULLS(?:,"finish_reason":"(?P<finish>[a-z_]+)")?NULLS'
         rb'(?:,"token_ids":\[(?P<ids>IDS)\])?\}\]'
-        rb'(?:,"usage":(?:null|\{"prompt_tokens":(\d{1,15}),"total_tokens":\d+,"completion_tokens":(\d{1,15})\}))?'
+        rb'(?:,"usage":(?:null|\{"prompt_tokens":(?P<prompt>\d{1,15}),"total_tokens":\d+,"completion_tokens":(\d{1,15})\}))?'
         rb'(?:,"obfuscation":"[^"\\]*")?\}'
     )
-    .replace(b"PLAIN?+", b"(?:" + _PLAIN + b")?+")
+    .replace(b"PLAIN?+", b"(?:" + PLAIN + b")?+")
     .replace(b"NULLS", _NULLS)
-    .replace(b"IDS", _IDS)
+    .replace(b"IDS", IDS)
     .replace(b'":', b'": ?')
     .replace(b',"', b', ?"')
 ).fullmatch  # as vLLM, SGLang and OpenAI write it; whatever differs goes to orjson
@@ -91,13 +115,11 @@ _FIELDS = {b"content": CONTENT, b"reasoning": REASONING, b"reasoning_content": R
 
 def parse_event(data: bytes) -> Event:
     """Read one SSE event (not `[DONE]`). Raises ValueError where it is no JSON object."""
-    match = _USUAL(data)
+    match = USUAL(data)
     if match is None:
         return _read(data, streamed=True)
-    text, field, delta, finish, ids, prompt, completion = match.groups()
-    channel = NO_CHANNEL
-    if text or delta:
-        channel = CONTENT if text else _FIELDS[field]
+    _, _, _, finish, ids, prompt, completion = match.groups()
+    channel = channel_of(match)
     return Event(
         channel,
         NULL if ids is None else ids.count(b",") + 1,
@@ -105,6 +127,13 @@ def parse_event(data: bytes) -> Event:
         "" if finish is None else finish.decode(),
         shape=_shape(data, match, channel) if channel != NO_CHANNEL and finish is completion is None else None,
     )
+
+
+def channel_of(match: re.Match[bytes]) -> int:
+    """The channel of the text of an event that USUAL matched."""
+    if match["text"]:
+        return CONTENT
+    return _FIELDS[match["field"]] if match["delta"] else NO_CHANNEL
 
 
 def _shape(data: bytes, match: re.Match[bytes], channel: int) -> Shape | None:
@@ -120,7 +149,7 @@ def _shape(data: bytes, match: re.Match[bytes], channel: int) -> Shape | None:
 
 @lru_cache(maxsize=64)
 def _plain_then_ids(between: bytes) -> Callable[[bytes, int, int], re.Match[bytes] | None]:
-    return re.compile(_PLAIN + re.escape(between) + b"(" + _IDS + b")").fullmatch
+    return re.compile(PLAIN + re.escape(between) + b"(" + IDS + b")").fullmatch
 
 
 def parse_reply(body: bytes) -> Event:

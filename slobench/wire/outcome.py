@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from slobench.names import Outcome
 from slobench.wire.openai import FAILED_REASONS, clip, error_text
@@ -21,8 +21,7 @@ class Ended(Enum):
     """A timeout or a cut: only the counts are settled, the transport names the outcome."""
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """All that an outcome depends on."""
 
     ended: Ended

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Protocol
 
 from slobench.names import NULL, Api, Outcome, TokensSource
 from slobench.wire.apis import READING
 from slobench.wire.openai import (
+    CLOSING,
     CONTENT,
     DONE,
     NO_CHANNEL,
+    OPENING,
     REASONING,
     TOOL,
     Event,
@@ -20,35 +22,13 @@ from slobench.wire.openai import (
     clip,
 )
 from slobench.wire.outcome import Ended, Facts, judge
+from slobench.wire.sink import ChunkSink
 from slobench.wire.sse import SseDecoder
 
 _OPENING_BYTES = 2_000  # of a body, kept for error texts
-_RAW_BYTES = len(b"data: \n\n")
+_RAW_BYTES = len(OPENING + CLOSING)
 _WHOLE_BYTES = 64 << 20  # of a reply that is not streamed; one token is about 5 bytes
 _USAGE, _CHUNKS = (list(TokensSource).index(source) for source in (TokensSource.USAGE, TokensSource.CHUNKS))
-
-
-class ChunkSink(Protocol):
-    """Where token events go."""
-
-    @property
-    def packed(self) -> bytearray | None:
-        """Where rows may be appended as they lie in memory (records.buffers.CHUNK_ROW); None: `add` must see each."""
-        ...
-
-    def add(
-        self,
-        index: int,
-        t_ns: int,
-        tokens: int,
-        nbytes: int,
-        channel: int,
-        lag_ns: int,
-        coalesced: bool,  # noqa: FBT001 (positional on the hot path)
-        /,
-    ) -> None:
-        """Append one token event; `tokens` may be NULL, `channel` is a code in names.CHANNELS."""
-        ...
 
 
 class Reply:
@@ -150,8 +130,7 @@ class Reply:
         if shape is None or self.done or not decoder.idle:
             self._raw_prefix = None
         elif self._raw_prefix is None:
-            self._raw_prefix, self._raw_suffix = b"data: " + shape.prefix, shape.suffix + b"\n\n"
-            self._raw_start, self._raw_tail = len(self._raw_prefix), len(self._raw_suffix)
+            self.go_on(shape)
 
     def stamp(self, t_ns: int, lag_ns: int, previous_ns: int) -> None:
         """End of one socket read: date the token events fed since the last stamp.
@@ -164,19 +143,14 @@ class Reply:
         if not held:
             self._read_ns = t_ns
             return
-        n = len(held)
         if self._first_due:
             self._date_first(t_ns, previous_ns)
         self.last_token_ns = t_ns
-        self.chunks += n
-        if n == 1:
-            tokens, nbytes, channel, _ = held[0]
-            self._add(self.index, t_ns, tokens, nbytes, channel, lag_ns, False)
-        else:
-            for tokens, nbytes, channel, _ in held[:-1]:
-                self._add(self.index, t_ns, tokens, nbytes, channel, lag_ns, True)
-            tokens, nbytes, channel, _ = held[-1]
-            self._add(self.index, t_ns, tokens, nbytes, channel, lag_ns, False)
+        self.chunks += len(held)
+        *earlier, (tokens, nbytes, channel, _) = held
+        for event in earlier:
+            self._add(self.index, t_ns, *event[:3], lag_ns, True)
+        self._add(self.index, t_ns, tokens, nbytes, channel, lag_ns, False)
         held.clear()
 
     @property
@@ -188,12 +162,37 @@ class Reply:
         return shape
 
     def add_plain(self, events: int, tokens: int, t_ns: int) -> None:
-        """Count token events of `plain_shape` that are in the sink already, the last one received at `t_ns`."""
+        """Count token events of one form that are in the sink already, the last one received at `t_ns`.
+
+        tokens: of all of them; NULL where they do not say.
+        """
         self.chunks += events
         self.last_token_ns = t_ns
-        if self._shape is not None and self._shape.between is not None:
+        if tokens != NULL:
             self._counted += events
             self._counted_tokens += tokens
+
+    def take_events(self, events: Sequence[tuple[Event, int]]) -> None:
+        """Take events, with their bytes, that others have read: all that came since the last one ended."""
+        for event, nbytes in events:
+            if self.done:
+                break
+            self._take_event(event, nbytes)
+        self._shape = self._raw_prefix = None
+
+    def add_first(self, t_ns: int, tokens: int, error_ns: int) -> None:
+        """Note the first token event, which is in the sink already; `add_plain` counts it. Its channel is CONTENT."""
+        self._decoder.begin_after_event()
+        self.first_token_ns = self.first_output_ns = t_ns
+        self.first_chunk_tokens, self.first_token_error_ns = tokens, error_ns
+        self._first_due = False
+
+    def go_on(self, shape: Shape) -> None:
+        """Expect events of this form, between two events, where others have taken those before."""
+        if not self.done:
+            self._shape = shape
+            self._raw_prefix, self._raw_suffix = shape.raw_prefix, shape.raw_suffix
+            self._raw_start, self._raw_tail = len(self._raw_prefix), len(self._raw_suffix)
 
     def finish(self, ended: Ended) -> tuple[Outcome, str]:
         """Settle the counts; return the outcome and its explanation ("" for ok, else ≤ 500 characters)."""

@@ -58,6 +58,10 @@ class SseDecoder:
                 data.append(b"")
         return events
 
+    def begin_after_event(self) -> None:
+        """Go on where an event that others took has ended; nothing was fed before."""
+        self._opening = None
+
     def _without_bom(self, start: bytes) -> bytes:
         if len(start) < 3 and _BOM.startswith(start):
             self._opening = start

@@ -14,6 +14,7 @@ from slobench.clock import MonotonicClock
 from slobench.generate.connection import Connection
 from slobench.generate.exchange import Exchange, ReadCounters
 from slobench.generate.native import make_reader
+from slobench.generate.opening import Opening
 from slobench.generate.plain import READABLE, PlainReader, Ready
 from slobench.generate.stamps import Receiver
 from slobench.names import NULL, Outcome
@@ -60,7 +61,14 @@ class Received:
 class Line:
     """Our end of a connection, and the scripted other end."""
 
-    def __init__(self, kind: Kind, api: Literal["completions", "chat"] = "completions", index: int = 7) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        api: Literal["completions", "chat"] = "completions",
+        index: int = 7,
+        opening: Opening | None = None,
+    ) -> None:
+        """opening: how the reply may begin."""
         self.counters, self.clock = ReadCounters(), MonotonicClock()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.connection = Connection(
@@ -79,6 +87,10 @@ class Line:
         self.connection.begin(self.exchange, b"POST / HTTP/1.1\r\n\r\n")
         while self.connection.wants_write:
             self.connection.advance(self.clock.now_ns())
+        if self._bypass and opening is not None:
+            self.connection.open_plain(self.reader, opening)
+        self.opening: Opening | None = None
+        """How this reply began, for others."""
         self.ended: Ended | None = None
         self.plain_reads = 0
 
@@ -104,7 +116,7 @@ class Line:
         while connection.pending and self.ended is None:
             self.ended = connection.decode(*connection.pending.pop(0))
             if self.ended is None and self._bypass and not connection.pending:
-                connection.begin_plain(self.reader)
+                self.opening = connection.begin_plain(self.reader) or self.opening
 
     def play(self, pieces: Sequence[bytes]) -> None:
         """Send each piece and receive it before the next one; then close, unless the reply has ended."""
@@ -134,18 +146,25 @@ class Line:
 
 
 @contextmanager
-def line(kind: Kind, api: Literal["completions", "chat"] = "completions") -> Iterator[Line]:
+def line(
+    kind: Kind, api: Literal["completions", "chat"] = "completions", opening: Opening | None = None
+) -> Iterator[Line]:
     """A connection that is closed in the end."""
-    made = Line(kind, api)
+    made = Line(kind, api, opening=opening)
     try:
         yield made
     finally:
         made.close()
 
 
-def receive(kind: Kind, pieces: Sequence[bytes], api: Literal["completions", "chat"] = "completions") -> Received:
+def receive(
+    kind: Kind,
+    pieces: Sequence[bytes],
+    api: Literal["completions", "chat"] = "completions",
+    opening: Opening | None = None,
+) -> Received:
     """Receive a reply that comes in these pieces, each read by itself."""
-    with line(kind, api) as made:
+    with line(kind, api, opening) as made:
         made.play(pieces)
         return made.result()
 
@@ -153,7 +172,8 @@ def receive(kind: Kind, pieces: Sequence[bytes], api: Literal["completions", "ch
 def untimed(received: Received) -> dict[str, object]:
     """All that is recorded of a reply but its times; of these, whether they were seen."""
     reply, exchange = received.reply, received.exchange
-    times = (reply.first_token_ns, reply.first_output_ns, reply.last_token_ns, exchange.receive_lag_max_ns)
+    firsts = (exchange.headers_ns, reply.first_token_ns, reply.first_output_ns)
+    times = (*firsts, reply.last_token_ns, exchange.receive_lag_max_ns)
     return {
         "rows": [(r.index, r.tokens, r.nbytes, r.channel, r.coalesced) for r in received.rows],
         "counts": (reply.chunks, reply.input_tokens, reply.output_tokens, reply.reasoning_tokens, reply.cached_tokens),
@@ -161,5 +181,6 @@ def untimed(received: Received) -> dict[str, object]:
         "ends": (reply.finish_reason, reply.http_status, reply.done, received.outcome, received.error),
         "reads": exchange.reads,
         "seen": [t != NULL for t in times],
+        "first token": received.rows[:1] and received.rows[0].t_ns == reply.first_token_ns,
         "last": [row.t_ns for row in received.rows][-1:] == [reply.last_token_ns] or not received.rows,
     }

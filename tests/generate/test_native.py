@@ -116,12 +116,19 @@ def test_a_source_that_does_not_compile_is_told(tmp_path: Path) -> None:
 def test_the_native_reader_refuses_what_is_no_stream(epoll: select.epoll) -> None:
     """Wrong arguments are errors of Python, not crashes."""
     reader = native.make_reader("native", epoll, MonotonicClock(), ReadCounters())
-    good = SimpleNamespace(prefix=b"p", between=None, suffix=b"s", channel=0)
+    good = SimpleNamespace(raw_prefix=b"p", between=None, raw_suffix=b"s", channel=0)
     sink = SimpleNamespace(packed=bytearray(), add=None)
     with select.epoll() as other:
-        for shape in (SimpleNamespace(), SimpleNamespace(prefix=None, between=None, suffix=b"", channel=0)):
+        for shape in (SimpleNamespace(), SimpleNamespace(raw_prefix=None, between=None, raw_suffix=b"", channel=0)):
             with pytest.raises((AttributeError, TypeError)):
                 reader.begin(other, 0, shape, False, sink)  # type: ignore[arg-type]
+            with pytest.raises((AttributeError, TypeError)):
+                reader.open(other, 0, shape, 0, sink)  # type: ignore[arg-type]
+        parts = dict.fromkeys(("before_id", "before_created", "before_text"), b"x")
+        for head in (None, "text"):
+            opening = SimpleNamespace(head=head, **parts, **vars(good))
+            with pytest.raises(TypeError):
+                reader.open(other, 0, opening, 0, sink)  # type: ignore[arg-type]
         with pytest.raises(AttributeError):
             reader.begin(other, 0, good, False, object())  # type: ignore[arg-type]
         with pytest.raises(TypeError):

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slobench.generate import native
+from slobench.generate.opening import Opening
 from slobench.generate.plain import READABLE, Ready
 from slobench.names import NULL, Outcome
 from slobench.wire.outcome import Ended
@@ -115,10 +116,99 @@ def test_any_cut_of_any_stream_is_recorded_as_the_parsers_record_it(
     assert untimed(receive(kind, pieces, api)) == untimed(receive("none", pieces, api))  # type: ignore[arg-type]
 
 
-def usual(speaks: Dialect, n: int) -> list[bytes]:
+def usual(speaks: Dialect, n: int, **extra: object) -> list[bytes]:
     """A reply of n tokens, in the writes of a usual server."""
-    last = chunk(speaks.text(" z", finish="length")) + chunk(speaks.usage(7, n)) + chunk(DONE) + END
-    return [head(), *(chunk(speaks.text(f" t{k}")) for k in range(n - 1)), last]
+    last = chunk(speaks.text(" z", finish="length", **extra)) + chunk(speaks.usage(7, n)) + chunk(DONE) + END
+    return [head(), *(chunk(speaks.text(f" t{k}", **extra)) for k in range(n - 1)), last]
+
+
+def opening_of(speaks: Dialect, **extra: object) -> Opening:
+    """How usual replies begin, as learnt from one."""
+    with line("python", speaks.api) as made:
+        made.play(usual(speaks, 3, **extra))
+        assert made.opening is not None
+        return made.opening
+
+
+OPENINGS = {
+    (api, with_ids): opening_of(speaks, **({"token_ids": [5]} if with_ids else {}))
+    for api, speaks in SPEAKS.items()
+    for with_ids in (False, True)
+}
+
+
+def renamed(pieces: list[bytes], name: bytes, created: bytes) -> list[bytes]:
+    """The same reads with another id and time; sizes of chunks are not adapted, so that these go wrong too."""
+    return [piece.replace(b"cmpl-1", name).replace(b"1795450309", created) for piece in pieces]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=250, deadline=None)
+@given(
+    stream=streams(),
+    with_ids=st.booleans(),
+    name=st.sampled_from([b"cmpl-1", b"cmpl-2", b"", b"chatcm", b'cmp"-2', b"cmpl\\2", b"cmpl\n2"]),
+    created=st.sampled_from([b"1795450309", b"1795450310", b"1", b"17954503.9", b"null"]),
+)
+def test_any_beginning_is_recorded_as_the_parsers_record_it(
+    kind: Kind, stream: tuple[str, list[bytes]], *, with_ids: bool, name: bytes, created: bytes
+) -> None:
+    """Rows, counts, outcome and reads are the same where the reply is held against the beginning of another."""
+    api, pieces = stream
+    pieces = renamed(pieces, name, created)
+    opening = OPENINGS[api, with_ids]
+    assert untimed(receive(kind, pieces, api, opening)) == untimed(receive("none", pieces, api))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("joined", [False, True], ids=["head apart", "head and first event in one read"])
+@pytest.mark.parametrize("speaks", SPEAKS.values(), ids=SPEAKS)
+def test_a_reply_that_begins_as_the_last_one_is_taken_from_its_head_on(
+    kind: Kind, speaks: Dialect, *, joined: bool
+) -> None:
+    """Of 20 tokens the parsers see the last; times of head and first token are those of their reads."""
+    pieces = renamed(usual(speaks, 20), b"cmpl-2", b"1795450311")
+    pieces = [pieces[0] + pieces[1], *pieces[2:]] if joined else pieces
+    got = receive(kind, pieces, speaks.api, OPENINGS[speaks.api, False])
+    assert (got.outcome, got.reply.output_tokens, got.reply.chunks) == (Outcome.OK, 20, 20)
+    assert got.plain_reads == len(pieces) - 1
+    assert got.exchange.reads == len(pieces) == got.counters.reads
+    times = [row.t_ns for row in got.rows]
+    assert times == sorted(set(times))
+    assert (got.reply.first_token_ns, got.reply.first_output_ns, got.reply.last_token_ns) == (*times[:1] * 2, times[-1])
+    assert (got.exchange.headers_ns == times[0]) == joined
+    assert got.exchange.sent_ns <= got.exchange.headers_ns <= times[0]
+    assert got.reply.first_token_error_ns == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("joined", [False, True], ids=["head apart", "head and first events in one read"])
+def test_a_first_read_of_several_tokens_leaves_the_first_uncertain(kind: Kind, *, joined: bool) -> None:
+    """It came after the read before it, or after the send: that far it may be wrong."""
+    speaks = SPEAKS["completions"]
+    pieces = usual(speaks, 5)
+    pieces = [pieces[0] + b"".join(pieces[1:4]), *pieces[4:]] if joined else [pieces[0], b"".join(pieces[1:])]
+    got = receive(kind, pieces, "completions", OPENINGS["completions", False])
+    since_ns = got.exchange.sent_ns if joined else got.exchange.headers_ns
+    assert got.reply.first_token_error_ns == got.reply.first_token_ns - since_ns > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_reply_taken_back_before_its_first_token_is_opened_again(kind: Kind) -> None:
+    """Timeouts look at replies that have not begun: nothing is lost, whenever they do."""
+    speaks = SPEAKS["completions"]
+    for taken_back in range(4):
+        with line(kind, "completions", OPENINGS["completions", False]) as made:
+            pieces = usual(speaks, 6)
+            for nth, piece in enumerate(pieces):
+                if nth == taken_back:
+                    made.connection.end_plain(made.reader)
+                    made.connection.begin_plain(made.reader)
+                made.server.sendall(piece)
+                made.step()
+            got = made.result()
+        assert (got.outcome, got.reply.chunks, got.exchange.reads) == (Outcome.OK, 6, 7)
+        assert made.plain_reads == 6 - (taken_back == 1)  # between head and first event only the parsers go on
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -263,7 +353,7 @@ def test_rows_go_to_a_sink_that_wants_to_see_each(kind: Kind) -> None:
         (9, NULL, nbytes, 0, True),
         (9, NULL, nbytes, 0, False),
     ]
-    assert (taken.reads, taken.events, taken.tokens) == (1, 2, 0)
+    assert (taken.reads, taken.events, taken.tokens) == (1, 2, NULL)
     assert {row[1] for row in each.rows} == {taken.last_ns}
     assert {row[5] for row in each.rows} == {taken.lag_max_ns}
 
