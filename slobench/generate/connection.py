@@ -340,6 +340,7 @@ class Connection:
         """Let go of the exchange (and of the reference cycle through the parser)."""
         self.exchange = None
         self._parser = None  # breaks the cycle: the parser holds this connection
+        self._first_read = b""
 
     def close(self) -> None:
         """Close the socket; what the kernel still holds is thrown away."""

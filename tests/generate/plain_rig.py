@@ -56,6 +56,7 @@ class Received:
     outcome: Outcome
     error: str
     plain_reads: int  # taken by the reader
+    reusable: bool  # whether the connection may carry another request
 
 
 class Line:
@@ -134,8 +135,9 @@ class Line:
         if self.connection.is_plain:
             self.connection.end_plain(self.reader)
         outcome, error = self.reply.finish(self.ended or Ended.ABORTED)
-        rows = rows_of(self.chunks)
-        return Received(rows, self.reply, self.exchange, self.counters, self.ended, outcome, error, self.plain_reads)
+        rows, again = rows_of(self.chunks), self.connection.reusable()
+        seen = (self.reply, self.exchange, self.counters, self.ended)
+        return Received(rows, *seen, outcome, error, self.plain_reads, again)
 
     def close(self) -> None:
         """Let go of the sockets."""
@@ -180,6 +182,7 @@ def untimed(received: Received) -> dict[str, object]:
         "first": (reply.first_chunk_tokens, reply.first_token_error_ns == NULL, reply.tokens_source),
         "ends": (reply.finish_reason, reply.http_status, reply.done, received.outcome, received.error),
         "reads": exchange.reads,
+        "reusable": received.reusable,
         "seen": [t != NULL for t in times],
         "first token": received.rows[:1] and received.rows[0].t_ns == reply.first_token_ns,
         "last": [row.t_ns for row in received.rows][-1:] == [reply.last_token_ns] or not received.rows,

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slobench.generate import native
+from slobench.generate import connection, native
 from slobench.generate.opening import Opening
 from slobench.generate.plain import READABLE, Ready
 from slobench.names import NULL, Outcome
+from slobench.wire import openai
 from slobench.wire.outcome import Ended
 from tests.conformance.dialect import DONE, END, Dialect, chunk, head
 from tests.generate.plain_rig import Kind, line, receive, rows_of, untimed
@@ -179,6 +180,42 @@ def test_a_reply_that_begins_as_the_last_one_is_taken_from_its_head_on(
     assert (got.exchange.headers_ns == times[0]) == joined
     assert got.exchange.sent_ns <= got.exchange.headers_ns <= times[0]
     assert got.reply.first_token_error_ns == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("apart", [False, True], ids=["one last read", "three last reads"])
+@pytest.mark.parametrize("speaks", SPEAKS.values(), ids=SPEAKS)
+def test_replies_that_begin_and_end_alike_need_no_parser(
+    kind: Kind, speaks: Dialect, *, apart: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a few of them the last events are known too: neither the HTTP parser nor the one of events is asked."""
+    opening = opening_of(speaks)
+    pieces = usual(speaks, 5)
+    if apart:
+        pieces[-1:] = [chunk(speaks.text(" z", finish="length")), chunk(speaks.usage(7, 5)), chunk(DONE) + END]
+    for _ in range(3):
+        before = receive(kind, pieces, speaks.api, opening)
+    monkeypatch.setattr(connection, "httptools", None)
+    monkeypatch.setattr(openai, "orjson", None)
+    again = receive(kind, renamed(pieces, b"cmpl-2", b"1795450311"), speaks.api, opening)
+    assert untimed(again) == untimed(before)
+    assert (again.ended, again.outcome, again.reply.input_tokens) == (Ended.COMPLETE, Outcome.OK, 7)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("stays", [True, False], ids=["keep-alive", "close"])
+def test_whether_a_connection_stays_open_is_known_without_a_parser(kind: Kind, *, stays: bool) -> None:
+    """A server that says in the head that it will close is not sent another request on that connection."""
+    speaks = SPEAKS["completions"]
+    pieces = usual(speaks, 5)
+    if not stays:
+        pieces[0] = pieces[0].removesuffix(b"\r\n") + b"connection: close\r\n\r\n"
+    with line("python") as made:
+        made.play(pieces)
+        opening = made.opening
+    got = [receive(kind, pieces, "completions", opening) for _ in range(4)]
+    assert [each.reusable for each in got] == [stays] * 4
+    assert [untimed(each) for each in got] == [untimed(receive("none", pieces))] * 4
 
 
 @pytest.mark.parametrize("kind", KINDS)
