@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RESULT ?= results/quickstart
 
-.PHONY: run test lint smoke validate vllm-cpu benchmarks clean
+.PHONY: run test lint smoke validate nightly vllm-cpu benchmarks clean
 
 run: $(STAMP)
 	$(BIN)/slobench run quickstart --target sim --out $(RESULT) --force
@@ -31,6 +31,24 @@ validate: $(STAMP) vllm-cpu
 	$(BIN)/python -m pytest -q -m long --ignore=tests/e2e --ignore=tests/validation/test_stopping.py tests
 	$(BIN)/python -m pytest -q -m long --junitxml=build/validation.xml tests/e2e
 	$(BIN)/python scripts/validation.py build/validation.xml
+
+# Some 40 minutes: a day in virtual time, then half an hour at half of this machine's envelope; not for CI.
+nightly: $(STAMP)
+	$(BIN)/python benchmarks/day.py
+	$(BIN)/python benchmarks/soak.py
+
+# Ratios in one run each, kept in benchmarks/history/; all peers that `sh scripts/peers.sh` installed: benchmarks/ladder.py.
+benchmarks: $(STAMP)
+	$(BIN)/python benchmarks/micro.py
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/report.py
+	$(BIN)/python benchmarks/traces.py --rows 300000
+	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python benchmarks/memory.py --seconds 45 --from 15
+	$(BIN)/python benchmarks/wire.py
+	$(BIN)/python benchmarks/receive.py
+	$(BIN)/python benchmarks/fidelity.py --rounds 1
+	$(BIN)/python benchmarks/ladder.py slobench floor --parts ladder --seconds 4
 
 vllm-cpu:
 	bash scripts/vllm_cpu_env.sh

@@ -1,0 +1,141 @@
+"""Up to which rate can a load generator's figures be believed? slobench, a floor client and its peers, rate by rate.
+
+    .venv/bin/python benchmarks/ladder.py [TOOL ...] [--parts ladder costs modes] [--seconds 7]
+    .venv/bin/python benchmarks/ladder.py --table benchmarks/history/ladder.jsonl [--page docs/benchmarks.md]
+
+Against the calibrated server (fidelity/refserver.c), Poisson, replies of 64 tokens. Parts:
+  ladder  rates 1.6 apart, until two in a row are not usable; one that fails is tried once more, the better counts
+  costs   three loads at 100 requests/s, whose differences are the CPU of a token, of a request, of starting up
+  modes   slobench and the floor: free and in step, 1 and 8 tokens an event, events of 64 B and 4 KiB
+Usable: at least 99 % of the rate achieved and of the requests served, TTFT p99 within 5 ms of the server's own. Where
+a tool does not keep its schedule, its rate is allowed the chance of a Poisson count (2/√n) besides. Whether slobench
+called its own run VALID stands beside that.
+TOOL: a part of a name; without, all that are installed (scripts/peers.sh). Lines go to benchmarks/history/ladder.jsonl.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import tempfile
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import fidelity
+import history
+import ladder_page
+from calibrated import Mode, measure
+from peers import Load, Tool, aiperf, evalscope, floor, guidellm, inference_perf, slobench_run, vllm
+
+TOOLS = [each.TOOL for each in (slobench_run, floor, vllm, guidellm, aiperf, evalscope, inference_perf)]
+RATE, STEP, LOWEST = 10.0, 1.6, -3  # a ladder's rates are RATE × STEP^k
+TOKENS = 64
+MOST_ERROR_MS, LEAST = 5.0, 0.99
+ENDED = (0, 3)  # slobench ends with 3 where it calls its run INVALID; no peer does
+COSTS = (Load(100, 200, 8), Load(100, 1000, 8), Load(100, 1000, 128))  # as fidelity.Cost takes them
+MODES = [Mode(step, per, size) for step in (20, None) for per in (1, 8) for size in (64, 4096)]
+WITH_MODES = ("slobench", "floor")
+MODE_RATES = (100.0, 256.0)
+
+
+def usable(figures: dict[str, Any]) -> bool:
+    """Whether what the tool said of this run can be believed."""
+    if figures.get("error") or figures["exit"] not in ENDED or figures.get("ttft_p99_ms") is None:
+        return False
+    chance = 0 if figures["schedule_known"] else 2 / math.sqrt(figures["requests"])
+    return (
+        figures["achieved_ratio"] >= LEAST - chance
+        and figures["completed"] >= LEAST * figures["requests"]
+        and abs(figures["ttft_p99_ms"] - figures["true_ttft_p99_ms"]) <= MOST_ERROR_MS
+    )
+
+
+class Ladder:
+    """The measurements of one call, kept and printed as they come."""
+
+    def __init__(self, lab: Path, seconds: int) -> None:
+        self._lab = lab
+        self._seconds = seconds
+        self._series = datetime.now(UTC).isoformat(timespec="seconds")
+
+    def once(self, tool: Tool, load: Load, mode: Mode, part: str) -> dict[str, Any]:
+        """Measure, print, keep."""
+        figures = {"part": part, "series": self._series, **measure(tool, load, mode, self._lab)}
+        figures["usable"] = usable(figures)
+        if figures.get("error") and not figures["exit"]:
+            raise SystemExit(f"{tool.name} cannot be read: {figures['error']}\n  it said  {figures['log']}")
+        line = history.append("ladder", figures)
+        print(ladder_page.spoken(line), flush=True)
+        return line
+
+    def load(self, rate: float) -> Load:
+        """Return a load of whole seconds, which is how inference-perf wants it, and 100 requests at least."""
+        seconds = max(self._seconds, math.ceil(100 / rate))
+        return Load(rate, round(rate * seconds), TOKENS)
+
+    def climb(self, tool: Tool) -> None:
+        """Raise the rate until two in a row are not usable; go down from the first where that is not."""
+        failed = int(not self._level(tool, tool.first))
+        if failed:
+            next((k for k in range(tool.first - 1, LOWEST - 1, -1) if self._level(tool, k)), None)
+        for k in itertools.count(tool.first + 1):
+            failed = 0 if self._level(tool, k) else failed + 1
+            if failed == 2:
+                return
+
+    def _level(self, tool: Tool, k: int) -> bool:
+        load = self.load(float(f"{RATE * STEP**k:.3g}"))
+        return any(self.once(tool, load, Mode(), "ladder")["usable"] for _ in range(2))
+
+    def costs(self, tool: Tool) -> None:
+        """Keep what a token, a request and a start cost in CPU."""
+        for load in COSTS:
+            self.once(tool, load, Mode(), "costs")
+
+    def modes(self, tool: Tool) -> None:
+        """Every way the server can answer, at a few rates."""
+        for mode, rate in itertools.product(MODES, MODE_RATES):
+            self.once(tool, self.load(rate), mode, "modes")
+
+
+def measured(tools: list[Tool], parts: list[str], ladder: Ladder) -> None:
+    """Measure every tool that is installed; say which are not."""
+    for tool in tools:
+        if not tool.program.exists():
+            print(f"{tool.name}: not installed at {tool.program}, left out", flush=True)
+            continue
+        if "ladder" in parts:
+            ladder.climb(tool)
+        if "costs" in parts:
+            ladder.costs(tool)
+        if "modes" in parts and tool.name in WITH_MODES:
+            ladder.modes(tool)
+
+
+def main() -> None:
+    """Measure or redraw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tools", nargs="*")
+    parser.add_argument(
+        "--parts", nargs="+", choices=["ladder", "costs", "modes"], default=["ladder", "costs", "modes"]
+    )
+    parser.add_argument("--seconds", type=int, default=7)
+    parser.add_argument("--table", type=Path, help="Redraw from a history; measure nothing.")
+    parser.add_argument("--page", type=Path, help="Write table and picture into this page, too.")
+    args = parser.parse_args()
+    if args.table is None:
+        with tempfile.TemporaryDirectory(prefix="ladder-lab-") as text:
+            lab = Path(text)
+            fidelity.build(lab)
+            tools = [replace(each, program=lab / each.program) if each is floor.TOOL else each for each in TOOLS]
+            words = [word.lower() for word in args.tools]
+            chosen = [each for each in tools if not words or any(word in each.name.lower() for word in words)]
+            measured(chosen, args.parts, Ladder(lab, args.seconds))
+    print(ladder_page.written(history.read(args.table or history.FOLDER / "ladder.jsonl"), args.page))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""What the ladder found, as one table and one picture, from the lines of its history."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import fidelity
+import numpy as np
+
+from slobench.report.svg import Axis, Plot
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from scripts.validation import replaced
+
+Line = dict[str, Any]
+TOGETHER = timedelta(hours=3)
+"""Lines of the newest one's last hours are compared with each other; older ones were other machines' weather."""
+
+TONES = ("slobench", "floor", "vllm bench serve", "GuideLLM", "AIPerf", "EvalScope perf", "inference-perf")
+LEAST_MS = 0.01
+"""Smaller errors are drawn here."""
+
+STYLE = """<style>
+svg { background: #fff } text.note { paint-order: stroke; stroke: #fff; stroke-width: 3px }
+text { font: 12px system-ui, sans-serif; fill: #59636e } .grid { stroke: #eef1f4 } .frame { stroke: #b8c0c8 }
+.line { fill: none; stroke: currentColor; stroke-width: 1.8 } path.rule { stroke: #c62b32; stroke-dasharray: 5 4 }
+.dots { fill: none; stroke: currentColor; stroke-width: 6; stroke-linecap: round } text.rule { fill: #c62b32 }
+.c0 { color: #2a6fdb } .c1 { color: #5f7280 } .c2 { color: #c8590a } .c3 { color: #0f8f80 } .c4 { color: #7b52c7 }
+.c5 { color: #b03a7c } .c6 { color: #8a6d00 } text.name { fill: currentColor; font-weight: 600 }
+</style>"""
+
+
+def error(line: Line, name: str) -> float:
+    """Reported less true in ms; NaN where one is unknown."""
+    said, true = line.get(f"{name}_ms"), line.get(f"true_{name}_ms")
+    return math.nan if said is None or true is None else said - true
+
+
+def shown(value: float | None, form: str = ".1f") -> str:
+    """A number, or a dash for what is not known."""
+    return "–" if value is None or math.isnan(value) else format(value, form)
+
+
+def shown_ms(value: float) -> str:
+    """A tick of the picture."""
+    return f"{'≤ ' if value <= LEAST_MS else ''}{value:g} ms"
+
+
+def spoken(line: Line) -> str:
+    """One measurement in one line."""
+    state = "usable" if line["usable"] else "not usable"
+    return (
+        f"{line['tool']} at {line['rate']:g}/s, {line['mode']}, {line['tokens']} tokens: {state}; "
+        f"achieved {shown(line.get('achieved_ratio'), '.1%')}, TTFT p99 {shown(line.get('true_ttft_p99_ms'))} → "
+        f"{shown(line.get('ttft_p99_ms'))} ms, CPU {shown(line['cpu_s'], '.2f')} s of {line['wall_s']:.0f} s, "
+        f"server {line['server_cpu_s']} s, exit {line['exit']} {line.get('verdict') or ''} {line.get('error') or ''}"
+    ).rstrip()
+
+
+def latest(lines: Sequence[Line]) -> list[Line]:
+    """The lines to be compared: of the newest hours, of each tool and part its last series."""
+    if not lines:
+        raise SystemExit("the history is empty: run benchmarks/ladder.py first")
+    since = max(datetime.fromisoformat(each["date"]) for each in lines) - TOGETHER
+    near = [each for each in lines if datetime.fromisoformat(each["date"]) >= since]
+    last = {(each["tool"], each["part"]): each["series"] for each in near}
+    return [each for each in near if each["series"] == last[each["tool"], each["part"]]]
+
+
+def levels(lines: Iterable[Line]) -> list[Line]:
+    """Of each tool, mode and rate the better try, in the order of tools and rates."""
+    best: dict[tuple[str, str, float], Line] = {}
+    for each in lines:
+        key = each["tool"], each["mode"], each["rate"]
+        if key not in best or each["usable"] or (not best[key]["usable"] and _off(each) < _off(best[key])):
+            best[key] = each
+    names = list(dict.fromkeys(each["tool"] for each in best.values()))
+    return sorted(best.values(), key=lambda each: (names.index(each["tool"]), each["mode"], each["rate"]))
+
+
+def _off(line: Line) -> float:
+    """How wrong, for the choice between two tries."""
+    off = abs(error(line, "ttft_p99"))
+    return math.inf if math.isnan(off) else off
+
+
+def usable_rate(lines: Iterable[Line], tool: str) -> float | None:
+    """The highest rate of a ladder at which the tool can be believed."""
+    return max((each["rate"] for each in lines if each["tool"] == tool and each["usable"]), default=None)
+
+
+def valid_rate(lines: Iterable[Line], tool: str) -> float | None:
+    """The highest usable rate of a run that the tool itself called valid; None for tools that judge nothing."""
+    mine = [each for each in lines if each["tool"] == tool and each["usable"] and each.get("verdict") == "VALID"]
+    return max((each["rate"] for each in mine), default=None)
+
+
+def cost(lines: Sequence[Line]) -> fidelity.Cost | None:
+    """What a tool's CPU goes into, from its three loads; None where one of them failed."""
+    last = {fidelity.Load(each["requests"], each["tokens"]): each["cpu_s"] for each in lines if each["exit"] in {0, 3}}
+    loads = sorted(last)
+    if len(loads) != 3 or None in last.values():
+        return None
+    return fidelity.Cost.solve(loads, [last[load] for load in loads])
+
+
+def summary(lines: Sequence[Line]) -> str:
+    """One row a tool: how far it can be believed, what it costs."""
+    climbs = levels(each for each in lines if each["part"] == "ladder")
+    rows = []
+    for tool in dict.fromkeys(each["tool"] for each in climbs):
+        mine = [each for each in lines if each["tool"] == tool]
+        paid = [each for each in mine if each["part"] == "costs"]
+        found = cost(paid)
+        rate = usable_rate(climbs, tool)
+        lowest = min(each["rate"] for each in climbs if each["tool"] == tool)
+        rows.append(
+            [
+                f"{tool} {mine[-1]['version'] or ''}".strip(),
+                f"**{rate:g}**" if rate else f"below {lowest:g}",
+                shown(valid_rate(climbs, tool), "g"),
+                shown(found and found.token_us),
+                shown(found and found.request_us, ".0f"),
+                shown(found and found.start_up_s),
+                shown(max((each["peak_mb"] for each in paid if each["peak_mb"]), default=None), ".0f"),
+            ]
+        )
+    heads = (
+        "tool",
+        "usable rate, requests/s",
+        "called VALID",
+        "CPU µs a token",
+        "CPU µs a request",
+        "CPU s of a start",
+        "peak MB",
+    )
+    return table(heads, rows)
+
+
+def ratio(lines: Sequence[Line]) -> str:
+    """The usable rate of slobench over that of the best peer."""
+    climbs = levels(each for each in lines if each["part"] == "ladder")
+    peers = {each["tool"] for each in climbs} - {"slobench", "floor"}
+    rates = {tool: usable_rate(climbs, tool) or 0.0 for tool in peers}
+    ours = usable_rate(climbs, "slobench")
+    best = max(rates, key=rates.__getitem__, default=None)
+    if best is None or not ours or not rates[best]:
+        return "No ratio: slobench or every peer has no usable rate here."
+    valid = valid_rate(climbs, "slobench")
+    told = f"slobench {ours:g}, the best peer ({best}) {rates[best]:g} requests/s: {ours / rates[best]:.1f} ×"
+    return f"{told}; of runs that it called VALID, {valid:g}: {valid / rates[best]:.1f} ×." if valid else f"{told}."
+
+
+def detail(lines: Iterable[Line]) -> str:
+    """One row a tool, mode and rate."""
+    rows = [
+        [
+            each["tool"],
+            each["mode"],
+            f"{each['rate']:g}",
+            shown(each.get("achieved_ratio"), ".1%"),
+            _pair(each, "ttft_p50"),
+            _pair(each, "ttft_p99"),
+            shown(error(each, "ttft_p99"), "+.2f"),
+            shown(error(each, "tpot_p50"), "+.3f"),
+            shown(error(each, "tpot_p99"), "+.3f"),
+            shown(each.get("lag_p99_ms"), ".2f"),
+            "yes" if each["usable"] else "no",
+            each.get("verdict") or (f"exit {each['exit']}" if each["exit"] else "–"),
+        ]
+        for each in levels(lines)
+    ]
+    heads = (
+        "tool",
+        "mode",
+        "rate",
+        "achieved",
+        "TTFT p50, true → told",
+        "TTFT p99, true → told",
+        "error",
+        "TPOT p50 error",
+    )
+    return table((*heads, "TPOT p99 error", "send lag p99", "usable", "its verdict"), rows)
+
+
+def _pair(line: Line, name: str) -> str:
+    return f"{shown(line.get(f'true_{name}_ms'))} → {shown(line.get(f'{name}_ms'))}"
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; the first column is text."""
+    rule = ["---"] + ["--:"] * (len(heads) - 1)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, rule, *rows))
+
+
+def picture(lines: Sequence[Line]) -> str:
+    """TTFT p99 error against the rate, a line a tool, as an SVG file."""
+    climbs = levels(each for each in lines if each["part"] == "ladder")
+    known = [each for each in climbs if not math.isnan(error(each, "ttft_p99"))]
+    rates = [each["rate"] for each in known]
+    x = Axis(min(rates) / 1.2, max(rates) * 2.4, "log", lambda value: f"{value:g}", "requests/s offered")
+    top = max(10.0, *(abs(error(each, "ttft_p99")) for each in known)) * 1.5
+    plot = Plot(x, Axis(LEAST_MS, top, "log", shown_ms), 960, 460, "TTFT p99 error against the rate")
+    plot.rule(5, "5 ms")
+    for tool in dict.fromkeys(each["tool"] for each in known):
+        tone = TONES.index(tool) if tool in TONES else len(TONES)
+        mine = [each for each in known if each["tool"] == tool]
+        xs = np.array([each["rate"] for each in mine])
+        ys = np.array([abs(error(each, "ttft_p99")) for each in mine])
+        plot.line(xs, ys, f"c{tone}")
+        plot.dots(xs, ys, f"c{tone}")
+        plot.label(xs[-1], ys[-1], tool, end=False)
+    opened = '<svg xmlns="http://www.w3.org/2000/svg" width="960" height="460" '
+    return plot.svg().replace("<svg ", opened, 1).replace(">", f">{STYLE}", 1) + "\n"
+
+
+def conditions(lines: Sequence[Line]) -> str:
+    """When, where and of which commits."""
+    machine = lines[-1]["machine"]
+    dates = sorted(each["date"] for each in lines)
+    commits = dict.fromkeys(each["commit"] or "?" for each in lines)
+    return (
+        f"{dates[0][:16].replace('T', ' ')} to {dates[-1][11:16]} UTC; {machine['cpu']}, {machine['cores']} cores, "
+        f"Linux {machine['kernel']}, Python {machine['python']}; commit {', '.join(commits)}; "
+        "`python benchmarks/ladder.py`."
+    )
+
+
+def written(history: Sequence[Line], page: Path | None) -> str:
+    """The newest measurements as Markdown; into `page` and a picture beside it, where one is named."""
+    lines = latest(history)
+    base = [each for each in lines if each["part"] == "ladder"]
+    others = [each for each in lines if each["part"] == "modes"]
+    blocks = {
+        "summary": "\n\n".join((conditions(lines), summary(lines), ratio(lines))),
+        "ladder": detail(base),
+        "modes": detail(others),
+    }
+    if page is not None:
+        text = page.read_text(encoding="utf-8")
+        for name, block in blocks.items():
+            text = replaced(text, name, block)
+        page.write_text(text, encoding="utf-8")
+        page.with_name("ladder.svg").write_text(picture(lines), encoding="utf-8")
+    return "\n\n".join(blocks.values())
