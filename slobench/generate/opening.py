@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from slobench.wire.openai import CLOSING, CONTENT, OPENING, Event, Shape
@@ -60,6 +60,10 @@ class Opening:
             keep_alive=keep_alive,
             forms=Forms(),
         )
+
+    def after(self, last: Opening | None) -> Opening:
+        """The same with the forms that were seen under the last one: heads differ by the time of day, events do not."""
+        return self if last is None else replace(self, forms=last.forms)
 
     def read_end(self, data: bytes) -> tuple[list[tuple[Event, int]], bool] | None:
         """(each event and its bytes, whether the message ends) of a read; None where the parsers must see it.

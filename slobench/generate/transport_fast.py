@@ -292,7 +292,7 @@ class FastTransport:
             if not connection.pending:
                 opening = connection.begin_plain(self._plain)
                 if opening is not None:
-                    self._openings[exchange.class_code] = opening
+                    self._openings[exchange.class_code] = opening.after(self._openings.get(exchange.class_code))
             return
         if ended in (Ended.CLOSED, Ended.RESET) and self._reconnect(connection, exchange):
             return

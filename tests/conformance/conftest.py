@@ -1,4 +1,4 @@
-"""Every conformance case runs on both transports, the fast one with both receivers, and on both APIs."""
+"""Every conformance case runs on both transports, the fast one with both receivers and after replies, and on both APIs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.conformance.dialect import Dialect
 from tests.conformance.harness import Ask, TransportName
 
 
-@pytest.fixture(params=["native", "python", "aiohttp"])
+@pytest.fixture(params=["native", "python", "opened", "aiohttp"])
 def transport(request: pytest.FixtureRequest) -> TransportName:
     """Name the transport under test."""
     if request.param == "native" and native.find()[0] is None:

@@ -17,15 +17,18 @@ from slobench.generate.transport_fast import FastTransport
 from slobench.names import NULL, Api, Outcome
 from slobench.wire.endpoint import Endpoint
 from slobench.wire.reply import Reply
+from tests.conformance.dialect import Dialect
 from tests.conformance.server import Request, Script, ScriptedServer
+from tests.generate.plain_rig import opening_of
 
 TRANSPORTS = {
     "native": FastTransport,
     "python": FastTransport,
+    "opened": FastTransport,
     "aiohttp": AiohttpTransport,
 }
-TransportName = Literal["native", "python", "aiohttp"]
-"""The fast transport with either of its receivers, and the other one."""
+TransportName = Literal["native", "python", "opened", "aiohttp"]
+"""The fast transport with either of its receivers, the same as after usual replies, and the other one."""
 
 
 class Chunk(NamedTuple):
@@ -121,11 +124,13 @@ async def _converse(scripts: Sequence[Script], ask: Ask, tls: ssl.SSLContext | N
             api=ask.api,
             stream=ask.stream,
             transport="aiohttp" if ask.transport == "aiohttp" else "fast",
-            receiver="auto" if ask.transport == "aiohttp" else ask.transport,
+            receiver=ask.transport if ask.transport in {"native", "python"} else "auto",
             **ask.endpoint,
         )
         transport: Transport = TRANSPORTS[ask.transport]((endpoint,), clock, on_end, "test", counters)
         await transport.open()
+        if ask.transport == "opened" and ask.api in {"completions", "chat"}:
+            transport._openings[0] = opening_of(Dialect(ask.api))  # type: ignore[attr-defined]
         exchanges = []
         try:
             for index in range(ask.requests):

@@ -21,6 +21,7 @@ from slobench.names import NULL, Outcome
 from slobench.records.buffers import CHUNK_ROW, Chunks
 from slobench.wire.outcome import Ended
 from slobench.wire.reply import Reply
+from tests.conformance.dialect import DONE, END, Dialect, chunk, head
 
 Kind = Literal["native", "python", "none"]
 """none: every read goes through the HTTP parser."""
@@ -187,3 +188,21 @@ def untimed(received: Received) -> dict[str, object]:
         "first token": received.rows[:1] and received.rows[0].t_ns == reply.first_token_ns,
         "last": [row.t_ns for row in received.rows][-1:] == [reply.last_token_ns] or not received.rows,
     }
+
+
+def usual(speaks: Dialect, n: int, **extra: object) -> list[bytes]:
+    """A reply of n tokens, in the writes of a usual server."""
+    last = chunk(speaks.text(" z", finish="length", **extra)) + chunk(speaks.usage(7, n)) + chunk(DONE) + END
+    return [head(), *(chunk(speaks.text(f" t{k}", **extra)) for k in range(n - 1)), last]
+
+
+def opening_of(speaks: Dialect, **extra: object) -> Opening:
+    """How usual replies begin and end, as learnt from some."""
+    pieces = usual(speaks, 3, **extra)
+    with line("python", speaks.api) as made:
+        made.play(pieces)
+        opening = made.opening
+    assert opening is not None
+    for _ in range(3):
+        receive("python", pieces, speaks.api, opening)
+    return opening

@@ -11,13 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slobench.generate import connection, native
-from slobench.generate.opening import Opening
 from slobench.generate.plain import READABLE, Ready
 from slobench.names import NULL, Outcome
 from slobench.wire import openai
 from slobench.wire.outcome import Ended
 from tests.conformance.dialect import DONE, END, Dialect, chunk, head
-from tests.generate.plain_rig import Kind, line, receive, rows_of, untimed
+from tests.generate.plain_rig import Kind, line, opening_of, receive, rows_of, untimed, usual
 
 MS, S = 10**6, 10**9
 built = pytest.mark.skipif(native.find()[0] is None, reason=f"no native module: {native.find()[1]}")
@@ -117,20 +116,6 @@ def test_any_cut_of_any_stream_is_recorded_as_the_parsers_record_it(
     assert untimed(receive(kind, pieces, api)) == untimed(receive("none", pieces, api))  # type: ignore[arg-type]
 
 
-def usual(speaks: Dialect, n: int, **extra: object) -> list[bytes]:
-    """A reply of n tokens, in the writes of a usual server."""
-    last = chunk(speaks.text(" z", finish="length", **extra)) + chunk(speaks.usage(7, n)) + chunk(DONE) + END
-    return [head(), *(chunk(speaks.text(f" t{k}", **extra)) for k in range(n - 1)), last]
-
-
-def opening_of(speaks: Dialect, **extra: object) -> Opening:
-    """How usual replies begin, as learnt from one."""
-    with line("python", speaks.api) as made:
-        made.play(usual(speaks, 3, **extra))
-        assert made.opening is not None
-        return made.opening
-
-
 OPENINGS = {
     (api, with_ids): opening_of(speaks, **({"token_ids": [5]} if with_ids else {}))
     for api, speaks in SPEAKS.items()
@@ -200,6 +185,22 @@ def test_replies_that_begin_and_end_alike_need_no_parser(
     again = receive(kind, renamed(pieces, b"cmpl-2", b"1795450311"), speaks.api, opening)
     assert untimed(again) == untimed(before)
     assert (again.ended, again.outcome, again.reply.input_tokens) == (Ended.COMPLETE, Outcome.OK, 7)
+
+
+def test_another_head_makes_no_event_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some servers put the time of day into the head: the forms of the last events are those of a second ago."""
+    speaks = SPEAKS["completions"]
+    first, second = usual(speaks, 5), usual(speaks, 5)
+    second[0] = second[0].removesuffix(b"\r\n") + b"date: Wed, 25 Nov 2026 22:53:17 GMT\r\n\r\n"
+    opening = opening_of(speaks)
+    for _ in range(3):
+        receive("python", first, "completions", opening)
+    with line("python", "completions", opening) as made:
+        made.play(second)
+        assert made.opening is not None
+        later = made.opening.after(opening)
+    monkeypatch.setattr(connection, "httptools", None)
+    assert receive("python", second, "completions", later).outcome is Outcome.OK
 
 
 @pytest.mark.parametrize("kind", KINDS)
