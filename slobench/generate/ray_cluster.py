@@ -47,7 +47,7 @@ def join(asked: OnRay) -> bool:
     where = asked.address or os.environ.get("RAY_ADDRESS") or "auto"
     try:
         with _own_signals():
-            # Its log monitor would print workers' and raylets' logs into the live view.
+            _silence()
             ray.init(address=where, log_to_driver=False, logging_level=logging.CRITICAL)
     except ImportError as error:  # Ray Client is an extra of its own
         raise UsageError(_INSTALL) from error
@@ -58,6 +58,14 @@ def join(asked: OnRay) -> bool:
             f"  expected  a running one of the same Python and Ray: {_START}; else RAY_ADDRESS or ray://HOST:10001"
         ) from error
     return True
+
+
+def _silence() -> None:
+    """Keep what Ray prints of raylets off standard output, which is the report's; no setting of `init` does it."""
+    with suppress(ImportError):
+        from ray._private import worker
+
+        worker._worker_logs_enabled = False  # noqa: SLF001
 
 
 @contextmanager
