@@ -323,7 +323,9 @@ static bool receive(Reader *reader, int fd, int64_t epoch_ns, Read *read)
         .msg_iov = &into, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
     read->size = recvmsg(fd, &message, MSG_DONTWAIT);
     read->error = read->size < 0 ? errno : 0;
-    read->t_ns = now_of(CLOCK_MONOTONIC) - epoch_ns;
+    /* Both clocks at once: were this process stopped between the two, the read would be dated as much too early. */
+    int64_t now_ns = now_of(CLOCK_MONOTONIC), wall_ns = now_of(CLOCK_REALTIME) + reader->wall_step_ns;
+    read->t_ns = now_ns - epoch_ns;
     read->lag_ns = 0;
     if (read->size < 0) {
         read->size = 0;
@@ -335,7 +337,7 @@ static bool receive(Reader *reader, int fd, int64_t epoch_ns, Read *read)
             continue;
         struct timespec stamp;
         memcpy(&stamp, CMSG_DATA(each), sizeof stamp);
-        int64_t lag_ns = now_of(CLOCK_REALTIME) + reader->wall_step_ns - ((int64_t)stamp.tv_sec * 1000000000 + stamp.tv_nsec);
+        int64_t lag_ns = wall_ns - ((int64_t)stamp.tv_sec * 1000000000 + stamp.tv_nsec);
         if (lag_ns >= 0 && lag_ns <= BELIEVABLE_LAG_NS) {
             read->t_ns -= lag_ns;
             read->lag_ns = lag_ns;

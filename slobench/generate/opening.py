@@ -29,7 +29,7 @@ class Opening:
     raw_suffix: bytes
     between: bytes | None
     channel: int
-    varying: Callable[[bytes, int, int], re.Match[bytes] | None]
+    varying: Callable[[bytes | bytearray, int, int], re.Match[bytes] | None]
     raw_prefix: Callable[[bytes, int], re.Match[bytes] | None]  # matches one at a position
     content_type: str
     keep_alive: bool

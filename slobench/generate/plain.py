@@ -152,7 +152,7 @@ class PythonPlainReader:
 
     def _look(self, limit: int, handed: list[Ready]) -> int:
         """Look at sockets that are ready; return how many there were."""
-        streams, read = self._streams, self._receiver.read
+        streams, read, buffer = self._streams, self._receiver.read_here, self._receiver.buffer
         found = self._epoll.poll(0, limit)
         for fd, events in found:
             stream = streams.get(fd)
@@ -160,28 +160,31 @@ class PythonPlainReader:
                 handed.append(Ready(fd, events))
                 continue
             try:
-                data, t_ns, lag_ns = read(stream.sock)
+                size, t_ns, lag_ns = read(stream.sock)
             except BlockingIOError:
                 continue
             except OSError as error:
                 stream.active = False
                 handed.append(Ready(fd, events, b"", self._receiver.now_ns(), 0, error.errno or 0))
                 continue
-            # A read of one event, as nearly all are: without a further call, as calls are a third of the cost.
-            frame = stream.frames.get(len(data))
-            if frame is not None and data.startswith(frame[0]) and data.endswith(stream.tail):
-                match = stream.varying(data, frame[1], frame[2])
+            frame = stream.frames.get(size)
+            if frame is not None:  # of one event, as nearly all are
+                beginning, start, stop, nbytes = frame
+                match = None
+                if buffer.startswith(beginning) and buffer.startswith(stream.tail, stop):
+                    match = stream.varying(buffer, start, stop)
                 if match is not None:
                     tokens = NULL
                     if stream.has_ids:
                         tokens = match[1].count(b",") + 1
                         stream.tokens += tokens
-                    stream.add(stream.index, t_ns, tokens, frame[3], stream.channel, lag_ns, False)
+                    stream.add(stream.index, t_ns, tokens, nbytes, stream.channel, lag_ns, False)
                     stream.alone += 1
                     stream.last_ns = t_ns
                     if lag_ns > stream.lag_max_ns:  # noqa: PLR1730 (max() costs a call for every read)
                         stream.lag_max_ns = lag_ns
                     continue
+            data = bytes(buffer[:size])
             if not _take(stream, data, t_ns, lag_ns):
                 stream.active = False
                 handed.append(Ready(fd, events, data, t_ns, lag_ns))

@@ -26,13 +26,15 @@ class Receiver:
     reads changes nothing.
     """
 
-    __slots__ = ("_buffer", "_buffers", "_counters", "kernel", "now_ns")
+    __slots__ = ("_buffers", "_counters", "_view", "buffer", "kernel", "now_ns")
 
     def __init__(self, clock: Clock, counters: ReadCounters) -> None:
         self.now_ns = clock.now_ns
         self._counters = counters
-        self._buffer = memoryview(bytearray(_READ_BYTES))
-        self._buffers = [self._buffer]
+        self.buffer = bytearray(_READ_BYTES)
+        """Where `read_here` puts what it read."""
+        self._view = memoryview(self.buffer)
+        self._buffers = [self._view]
         self.kernel = sys.platform == "linux"
         counters.stamps = "kernel" if self.kernel else "user"
 
@@ -46,19 +48,24 @@ class Receiver:
 
         Raises BlockingIOError where there is nothing, OSError where the connection failed.
         """
+        count, t_ns, lag_ns = self.read_here(sock)
+        return bytes(self._view[:count]), t_ns, lag_ns
+
+    def read_here(self, sock: socket.socket) -> tuple[int, int, int]:
+        """As `read`, but the bytes are left in `buffer` until the next read; return their number."""
         if not self.kernel:
-            data = sock.recv(_READ_BYTES)
-            return data, self.now_ns(), 0
+            return sock.recv_into(self._view), self.now_ns(), 0
         count, ancillary, _, _ = sock.recvmsg_into(self._buffers, _ANCILLARY_BYTES)
-        now_ns = self.now_ns()
+        # Both clocks at once: were this process stopped between the two, the read would be dated as much too early.
+        now_ns, wall_ns = self.now_ns(), time.time_ns()
         counters = self._counters
         counters.reads += 1
         if ancillary:
             seconds, nanoseconds = _unpack(ancillary[0][2])
-            lag_ns = time.time_ns() - (seconds * 1_000_000_000 + nanoseconds)
+            lag_ns = wall_ns - (seconds * 1_000_000_000 + nanoseconds)
             if 0 <= lag_ns <= _BELIEVABLE_LAG_NS:
-                return bytes(self._buffer[:count]), now_ns - lag_ns, lag_ns
+                return count, now_ns - lag_ns, lag_ns
             counters.clock_steps += 1
         elif count:
             counters.unstamped += 1  # the read at EOF never has a stamp
-        return bytes(self._buffer[:count]), now_ns, 0
+        return count, now_ns, 0

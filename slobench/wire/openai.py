@@ -55,7 +55,7 @@ class Shape:
 
     prefix: bytes
     suffix: bytes
-    varying: Callable[[bytes, int, int], re.Match[bytes] | None]
+    varying: Callable[[bytes | bytearray, int, int], re.Match[bytes] | None]
     """Matches what stands between them (text never empty); group 1: the token ids, where there are any."""
     between: bytes | None
     """What stands between the text and the ids; None where there are none."""
@@ -148,7 +148,7 @@ def _shape(data: bytes, match: re.Match[bytes], channel: int) -> Shape | None:
 
 
 @lru_cache(maxsize=64)
-def _plain_then_ids(between: bytes) -> Callable[[bytes, int, int], re.Match[bytes] | None]:
+def _plain_then_ids(between: bytes) -> Callable[[bytes | bytearray, int, int], re.Match[bytes] | None]:
     return re.compile(PLAIN + re.escape(between) + b"(" + IDS + b")").fullmatch
 
 
