@@ -36,10 +36,10 @@ typedef struct {
 } Bytes;
 
 typedef struct {
-    bool active, chunked;
+    bool active, chunked, awaits_head;
     int64_t index, channel;
     Bytes prefix, between, suffix; /* wire.openai.Shape; between.data NULL: no ids; prefix.data NULL: not begun */
-    Bytes head, before_id, before_created, before_text; /* opening.Opening; head.data NULL: it was there at `begin` */
+    Bytes head, before_id, before_created, before_text; /* opening.Opening; NULL of a stream that was begun */
     PyObject *sink;                /* a bytearray that takes packed rows, or a callable `add` */
     int64_t reads, events, tokens, last_ns, lag_max_ns;
     int64_t headers_ns, previous_ns, first_ns, first_tokens, first_error_ns; /* of an opening */
@@ -285,12 +285,11 @@ static int take_first(Reader *reader, Stream *stream, Py_ssize_t n, const Read *
 static int take(Reader *reader, Stream *stream, const Read *read)
 {
     const char *at = reader->buffer, *end = at + read->size;
-    bool awaits_head = stream->head.data != NULL && stream->headers_ns == NEVER_SEEN;
-    if (awaits_head && (at = after_bytes(at, end, stream->head.data, stream->head.size)) == NULL)
+    if (stream->awaits_head && (at = after_bytes(at, end, stream->head.data, stream->head.size)) == NULL)
         return 0;
     Bytes prefix = stream->prefix;
     Py_ssize_t n = parse(reader, stream, at, end, &prefix);
-    if (n < 0 || (n == 0 && !(awaits_head && at == end)))
+    if (n < 0 || (n == 0 && !(stream->awaits_head && at == end)))
         return (int)n;
     bool packed = PyByteArray_Check(stream->sink);
     if (n > 0 && stream->prefix.data == NULL && take_first(reader, stream, n, read, &prefix) < 0)
@@ -299,8 +298,9 @@ static int take(Reader *reader, Stream *stream, const Read *read)
         return -1;
     for (Py_ssize_t i = 0; stream->between.data != NULL && i < n; i++)
         stream->tokens += reader->events[i].tokens;
-    if (awaits_head)
+    if (stream->awaits_head)
         stream->headers_ns = read->t_ns;
+    stream->awaits_head = false;
     stream->reads++;
     stream->events += n;
     stream->last_ns = stream->previous_ns = read->t_ns;
@@ -567,8 +567,9 @@ static PyObject *reader_begin(Reader *reader, PyObject *args)
 static PyObject *reader_open(Reader *reader, PyObject *args)
 {
     PyObject *sock, *opening, *sink;
-    long long index, sent_ns;
-    if (!PyArg_ParseTuple(args, "OLOLO:open", &sock, &index, &opening, &sent_ns, &sink))
+    long long index, previous_ns;
+    int awaits_head;
+    if (!PyArg_ParseTuple(args, "OLOLOp:open", &sock, &index, &opening, &previous_ns, &sink, &awaits_head))
         return NULL;
     int fd = PyObject_AsFileDescriptor(sock);
     if (fd < 0)
@@ -576,7 +577,8 @@ static PyObject *reader_open(Reader *reader, PyObject *args)
     Stream *stream = new_stream(index, true);
     if (stream == NULL)
         return NULL;
-    stream->previous_ns = sent_ns;
+    stream->previous_ns = previous_ns;
+    stream->awaits_head = awaits_head;
     int failed = own(&stream->head, opening, "head") < 0 || own(&stream->before_id, opening, "before_id") < 0 ||
                  own(&stream->before_created, opening, "before_created") < 0 ||
                  own(&stream->before_text, opening, "before_text") < 0 || fill_stream(stream, opening, sink) < 0;
@@ -650,7 +652,7 @@ static void reader_dealloc(Reader *reader)
 static PyMethodDef reader_methods[] = {
     {"poll", (PyCFunction)reader_poll, METH_O, "Read the plain streams that are ready; what others must look at."},
     {"begin", (PyCFunction)reader_begin, METH_VARARGS, "Take the reads of a stream: sock, index, shape, chunked, sink."},
-    {"open", (PyCFunction)reader_open, METH_VARARGS, "Take a reply from its head on: sock, index, opening, sent_ns, sink."},
+    {"open", (PyCFunction)reader_open, METH_VARARGS, "Take a reply from its beginning on: sock, index, opening, previous_ns, sink, awaits_head."},
     {"end", (PyCFunction)reader_end, METH_O, "Take no more reads of a descriptor; what was taken."},
     {NULL, NULL, 0, NULL},
 };
@@ -714,7 +716,7 @@ PyMODINIT_FUNC PyInit__receive(void)
     Py_DECREF(kind);
     PyType_Modified(&reader_type);
     PyObject *made = PyModule_Create(&module);
-    if (made == NULL || PyModule_AddIntConstant(made, "VERSION", 2) < 0 ||
+    if (made == NULL || PyModule_AddIntConstant(made, "VERSION", 3) < 0 ||
         PyModule_AddObjectRef(made, "PlainReader", (PyObject *)&reader_type) < 0) {
         Py_XDECREF(made);
         return NULL;

@@ -47,8 +47,7 @@ class Connection:
         self._receiver = receiver
         self._tls = tls
         self._tcp_up = False
-        self.connecting = True
-        self.wants_write = True
+        self.connecting = self.wants_write = True
         self.exchange: Exchange | None = None
         self.session: int | None = None
         self.served = 0  # exchanges begun on this connection
@@ -74,14 +73,11 @@ class Connection:
         """Take an exchange; its request is written by `advance` as soon as the connection is up."""
         self.exchange = exchange
         self.served += 1
-        self.last_read_ns = NULL
-        self._previous_ns = NULL
+        self.last_read_ns = self._previous_ns = NULL
         self._parser: Any = None  # made for the first read that needs it
-        self._complete = self._keep_alive = False
-        self._chunked = self._in_chunk = self._line_ended = False
+        self._complete = self._keep_alive = self._chunked = self._in_chunk = self._line_ended = False
         self._body_until_close = True
-        self._content_type = ""
-        self._first_read = b""
+        self._content_type, self._first_read = "", b""
         self._opening: Opening | None = None  # which the reply may have
         self._began = False  # and has: its head was taken without the parser
         self._raw_prefix: bytes | None = None  # and so was its first event: what is to be made known to the reply
@@ -179,9 +175,10 @@ class Connection:
             self._first_read = data
         if lag_ns > exchange.receive_lag_max_ns:  # noqa: PLR1730 (max() costs a call for every read)
             exchange.receive_lag_max_ns = lag_ns
-        if not (self._parser is None and self._chunked and self._take_usual(exchange.reply, data)):
+        body = self._after_head(data)
+        if not (self._began and self._parser is None and self._take_usual(exchange.reply, body)):
             try:
-                self._parse(data)
+                self._parse(body)
             except httptools.HttpParserError as error:
                 self.failure = f"http: {error}"
                 if not self._complete:  # else what follows the reply is noise, and the connection not used again
@@ -192,6 +189,19 @@ class Connection:
         self._previous_ns = t_ns
         self._line_ended = data.endswith(b"\r\n")
         return Ended.COMPLETE if self._complete else None
+
+    def _after_head(self, data: bytes) -> bytes:
+        """What follows the head, where this is the first read and begins with the one that may come; else all of it."""
+        opening, exchange = self._opening, self.exchange
+        if opening is None or exchange is None or exchange.reads != 1 or not data.startswith(opening.head):
+            return data
+        self._take_head(exchange.reply, opening)
+        return data[len(opening.head) :]
+
+    def _take_head(self, reply: Reply, opening: Opening) -> None:
+        self._began, self._body_until_close, self._content_type = True, False, opening.content_type
+        reply.on_headers(200, opening.content_type)
+        self._first_read, self._line_ended = opening.head, True
 
     def _parse(self, data: bytes) -> None:
         if self._parser is None:
@@ -223,9 +233,8 @@ class Connection:
         Return how this reply began, the first time, where others may begin like that.
         """
         exchange = self.exchange
-        if exchange is None or self._complete or not self._is_quiet:
-            return None
-        if self._opening is not None and self.open_plain(reader, self._opening):
+        reopened = self._opening is not None and self.open_plain(reader, self._opening)
+        if exchange is None or reopened or not self._is_quiet:
             return None
         self._resume()
         # A chunk's head that is cut ends in no line end, and a whole one has been told by on_chunk_header.
@@ -241,20 +250,21 @@ class Connection:
         return Opening.of(first_read, shape, self._content_type, keep_alive=self._keep_alive)
 
     def open_plain(self, reader: PlainReader, opening: Opening) -> bool:
-        """Leave its reads to the reader where the request is written and nothing was read; whether that is so."""
+        """Leave its reads to the reader where the request is written and no token was read; whether that is so."""
         exchange = self.exchange
-        if exchange is None or exchange.reads or exchange.sent_ns == NULL or self.is_plain:
+        if exchange is None or exchange.sent_ns == NULL or self.is_plain or not self._is_quiet:
             return False
-        if not exchange.reply.stream or not self._is_quiet:
+        reply, past_head = exchange.reply, self._began and self._parser is None
+        if not reply.stream or reply.first_token_ns != NULL or not (past_head or not exchange.reads):
             return False
-        reader.open(self.sock, exchange.index, opening, exchange.sent_ns, exchange.reply.sink)
+        reader.open(self.sock, exchange.index, opening, self._previous_ns, reply.sink, not past_head)
         self._opening = opening
         self.is_plain = True
         return True
 
     @property
     def _is_quiet(self) -> bool:
-        return not (self.pending or self.wants_write or self._tls is not None or self.failure)
+        return not (self.pending or self.wants_write or self._complete or self._tls is not None or self.failure)
 
     def end_plain(self, reader: PlainReader) -> None:
         """Take its reads back, and count what was taken of them."""
@@ -266,15 +276,12 @@ class Connection:
         exchange.receive_lag_max_ns = max(exchange.receive_lag_max_ns, taken.lag_max_ns)
         opening, reply = self._opening, exchange.reply
         if opening is not None and taken.headers_ns != NULL:
-            self._began, self._body_until_close, self._content_type = True, False, opening.content_type
-            reply.on_headers(200, opening.content_type)
-            self._first_read = opening.head if taken.raw_prefix is None else b""
             exchange.headers_ns = taken.headers_ns
-            self._line_ended = True
-            if taken.raw_prefix is not None:
-                self._chunked = True
-                self._raw_prefix = taken.raw_prefix
-                reply.add_first(taken.first_ns, taken.first_tokens, taken.first_error_ns)
+            self._take_head(reply, opening)
+        if taken.raw_prefix is not None:
+            self._chunked = True
+            self._raw_prefix, self._first_read = taken.raw_prefix, b""
+            reply.add_first(taken.first_ns, taken.first_tokens, taken.first_error_ns)
         if taken.events:
             reply.add_plain(taken.events, taken.tokens, taken.last_ns)
         self.last_read_ns = self._previous_ns = taken.last_ns
@@ -327,14 +334,8 @@ class Connection:
 
     def reusable(self) -> bool:
         """Whether the connection may carry another request."""
-        return (
-            self._complete
-            and not self.pending
-            and not self.failure
-            and not self._out
-            and self._request is None
-            and self._keep_alive
-        )
+        unfinished = self.pending or self.failure or self._out or self._request is not None
+        return self._complete and self._keep_alive and not unfinished
 
     def release(self) -> None:
         """Let go of the exchange (and of the reference cycle through the parser)."""

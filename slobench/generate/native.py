@@ -14,7 +14,7 @@ from slobench.generate.plain import PlainReader, PythonPlainReader, Ready, Taken
 from slobench.pacer import SetTimer
 
 Choice = Literal["auto", "native", "python"]
-_VERSION = 2
+_VERSION = 3
 """Of `_receive.c`: a module built from other sources than these is not used."""
 
 

@@ -65,12 +65,12 @@ class Opening:
         """The same with the forms that were seen under the last one: heads differ by the time of day, events do not."""
         return self if last is None else replace(self, forms=last.forms)
 
-    def read_end(self, data: bytes) -> tuple[list[tuple[Event, int]], bool] | None:
-        """(each event and its bytes, whether the message ends) of a read; None where the parsers must see it.
+    def read_end(self, data: bytes) -> tuple[list[tuple[Event, bytes]], bool] | None:
+        """(each event and its data, whether the message ends) of a read; None where the parsers must see it.
 
         That is where it holds anything but whole chunks of one event each, or an event in a form that is not known.
         """
-        found: list[tuple[Event, int]] = []
+        found: list[tuple[Event, bytes]] = []
         at = 0
         while at < len(data):
             match = _event_chunk(data, at)
@@ -83,7 +83,7 @@ class Opening:
             if event is None:
                 self.forms.learn(text)
                 return None
-            found.append((event, len(text)))
+            found.append((event, text))
             at = match.end()
         return found, False
 

@@ -80,8 +80,20 @@ class PlainReader(Protocol):
         """Take no more reads of this socket; return what was taken."""
         ...
 
-    def open(self, sock: socket.socket, index: int, opening: Opening, sent_ns: int, sink: ChunkSink, /) -> None:
-        """Take the reads of this socket from the head of the reply on, where it begins like this."""
+    def open(
+        self,
+        sock: socket.socket,
+        index: int,
+        opening: Opening,
+        previous_ns: int,
+        sink: ChunkSink,
+        awaits_head: bool,  # noqa: FBT001
+        /,
+    ) -> None:
+        """Take the reads of this socket from the beginning of the reply on, where it begins like this.
+
+        previous_ns: when it was sent, or the read before was received. awaits_head: else it is past its head.
+        """
         ...
 
 
@@ -93,9 +105,9 @@ class _Stream:
     """A plain stream, and what its reads are held against."""
 
     __slots__ = (
-        "active", "add", "alone", "channel", "chunked", "events", "first_error_ns", "first_ns", "first_tokens",
-        "frames", "has_ids", "headers_ns", "index", "lag_max_ns", "last_ns", "opening", "prefix", "previous_ns",
-        "reads", "sock", "suffix", "tail", "tokens", "varying",
+        "active", "add", "alone", "awaits_head", "channel", "chunked", "events", "first_error_ns", "first_ns",
+        "first_tokens", "frames", "has_ids", "headers_ns", "index", "lag_max_ns", "last_ns", "opening", "prefix",
+        "previous_ns", "reads", "sock", "suffix", "tail", "tokens", "varying",
     )  # fmt: skip
 
     def __init__(
@@ -112,6 +124,7 @@ class _Stream:
         self.has_ids = shape.between is not None
         self.channel = shape.channel
         self.opening: Opening | None = None  # it is awaited, or came
+        self.awaits_head = False
         self.active = True
         self.frames: dict[int, _Frame] = {}  # by size of the read
         self.alone = 0  # reads of one event, which are not in `reads` and `events`
@@ -195,10 +208,19 @@ class PythonPlainReader:
         stream = self._streams[sock.fileno()] = _Stream(sock, index, shape, sink, chunked=chunked)
         stream.prefix = shape.raw_prefix
 
-    def open(self, sock: socket.socket, index: int, opening: Opening, sent_ns: int, sink: ChunkSink, /) -> None:
+    def open(
+        self,
+        sock: socket.socket,
+        index: int,
+        opening: Opening,
+        previous_ns: int,
+        sink: ChunkSink,
+        awaits_head: bool,  # noqa: FBT001
+        /,
+    ) -> None:
         """As PlainReader."""
         stream = self._streams[sock.fileno()] = _Stream(sock, index, opening, sink, chunked=True)
-        stream.opening, stream.previous_ns = opening, sent_ns
+        stream.opening, stream.previous_ns, stream.awaits_head = opening, previous_ns, awaits_head
 
     def end(self, fd: int, /) -> Taken:
         """As PlainReader."""
@@ -211,8 +233,7 @@ class PythonPlainReader:
 
 def _take(stream: _Stream, data: bytes, t_ns: int, lag_ns: int) -> bool:
     """Record the events of a read; False where it holds anything else, and then nothing is recorded."""
-    at, opening = 0, stream.opening
-    awaits_head = opening is not None and stream.headers_ns == NULL
+    at, opening, awaits_head = 0, stream.opening, stream.awaits_head
     if opening is not None and awaits_head:
         at = len(opening.head)
         if not data.startswith(opening.head):
@@ -223,7 +244,7 @@ def _take(stream: _Stream, data: bytes, t_ns: int, lag_ns: int) -> bool:
     if not n and not (awaits_head and at == len(data)):
         return False
     if awaits_head:
-        stream.headers_ns = t_ns
+        stream.headers_ns, stream.awaits_head = t_ns, False
     if n and stream.prefix is None:
         stream.prefix = prefix
         stream.first_ns, stream.first_tokens = t_ns, found[0][0]

@@ -172,20 +172,21 @@ class Reply:
             self._counted += events
             self._counted_tokens += tokens
 
-    def take_events(self, events: Sequence[tuple[Event, int]]) -> None:
-        """Take events, with their bytes, that others have read: all that came since the last one ended."""
-        for event, nbytes in events:
-            if self.done:
-                break
-            self._take_event(event, nbytes)
+    def take_events(self, events: Sequence[tuple[Event, bytes]]) -> None:
+        """Take events, with their data, that others have read: all that came since the last one ended."""
+        self._decoder.begin_after_event()
+        for event, data in events:
+            if self.first_token_ns == NULL:
+                self._opening = (self._opening + OPENING + data + CLOSING)[:_OPENING_BYTES]
+            if not self.done:
+                self._take_event(event, len(data))
         self._shape = self._raw_prefix = None
 
     def add_first(self, t_ns: int, tokens: int, error_ns: int) -> None:
         """Note the first token event, which is in the sink already; `add_plain` counts it. Its channel is CONTENT."""
         self._decoder.begin_after_event()
         self.first_token_ns = self.first_output_ns = t_ns
-        self.first_chunk_tokens, self.first_token_error_ns = tokens, error_ns
-        self._first_due = False
+        self.first_chunk_tokens, self.first_token_error_ns, self._first_due = tokens, error_ns, False
 
     def go_on(self, shape: Shape) -> None:
         """Expect events of this form, between two events, where others have taken those before."""

@@ -123,12 +123,12 @@ def test_the_native_reader_refuses_what_is_no_stream(epoll: select.epoll) -> Non
             with pytest.raises((AttributeError, TypeError)):
                 reader.begin(other, 0, shape, False, sink)  # type: ignore[arg-type]
             with pytest.raises((AttributeError, TypeError)):
-                reader.open(other, 0, shape, 0, sink)  # type: ignore[arg-type]
+                reader.open(other, 0, shape, 0, sink, True)  # type: ignore[arg-type]
         parts = dict.fromkeys(("before_id", "before_created", "before_text"), b"x")
         for head in (None, "text"):
             opening = SimpleNamespace(head=head, **parts, **vars(good))
             with pytest.raises(TypeError):
-                reader.open(other, 0, opening, 0, sink)  # type: ignore[arg-type]
+                reader.open(other, 0, opening, 0, sink, True)  # type: ignore[arg-type]
         with pytest.raises(AttributeError):
             reader.begin(other, 0, good, False, object())  # type: ignore[arg-type]
         with pytest.raises(TypeError):
