@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from slobench.records.schema import NULL, Columns
-from slobench.records.spool import files_of, part_of
+from slobench.records.spool import files_of, joined, part_of
 
 Batches = Callable[[], Iterator[pa.RecordBatch]]
 """Reads the batches from the beginning; a second reading gives the same ones."""
@@ -28,6 +28,7 @@ _KINDS: dict[str, type[np.generic]] = {
     "channel": np.int8, "coalesced": np.int8,
 }  # fmt: skip
 _CODES = ("channel", "coalesced")
+_ROWS = 2**16  # a quiet second leaves a few rows, a day of them 86,400 batches: looked at so many at once
 _INT32 = np.iinfo(np.int32)
 
 
@@ -60,10 +61,16 @@ def batches_of(folder: Path, only: tuple[int, int] | None = None) -> Batches:
 
     def read() -> Iterator[pa.RecordBatch]:
         for path in files:
-            seen = 0
+            seen, held, rows = 0, list[pa.RecordBatch](), 0
             for batch in islice(_whole_batches(path), whole.get(path)):
                 seen += 1
-                yield batch if only is None else part_of(batch, *only)
+                held.append(batch if only is None else part_of(batch, *only))
+                rows += held[-1].num_rows
+                if rows >= _ROWS:
+                    yield joined(held)
+                    held, rows = [], 0
+            if held:
+                yield joined(held)
             whole.setdefault(path, seen)
 
     return read

@@ -224,7 +224,7 @@ def read(folder: Path, only: tuple[int, int] | None = None, *, with_chunks: bool
         whole, is_torn = whole_batches(path)
         if only is not None and "index" in STREAMS[name]:
             whole = [part for batch in whole if (part := part_of(batch, *only)).num_rows]
-        batches[name] += [(worker, batch) for batch in whole]
+        batches[name] += [(worker, joined(whole))] if whole else []
         workers.add(worker)
         if is_torn:
             torn.append(path.name)
@@ -248,6 +248,14 @@ def files_of(folder: Path) -> list[tuple[Path, int, str]]:
         if match and match[2] in STREAMS:
             found.append(((int(match[1]), match[2], int(match[3])), path))
     return [(path, worker, name) for (worker, name, _), path in sorted(found)]
+
+
+def joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    """One batch of several of the same file, at least one: what is done batch by batch is dear where they are small."""
+    if len(batches) == 1:
+        return batches[0]
+    whole = pa.Table.from_batches(batches).combine_chunks().to_batches()
+    return whole[0] if whole else batches[0]
 
 
 def part_of(batch: pa.RecordBatch, low: int, high: int) -> pa.RecordBatch:

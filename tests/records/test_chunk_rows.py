@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -96,5 +98,23 @@ def test_a_file_that_grows_between_the_readings_is_read_as_far_as_the_first_time
         batches = list(read_again())
     spool.chunks.add(0, 2, NULL, 1, 0, 0, 0)
     spool.close()
-    assert len(list(read_again())) == 1
-    assert len(list(batches_of(tmp_path)())) == 2
+    assert sum(batch.num_rows for batch in read_again()) == 1
+    assert sum(batch.num_rows for batch in batches_of(tmp_path)()) == 2
+
+
+def test_small_batches_are_looked_at_together(tmp_path, monkeypatch):
+    """Nothing is lost, doubled or out of order between them, whatever is asked for; batches without rows are none."""
+    monkeypatch.setattr("slobench.records.chunk_rows._ROWS", 3)
+    spool = SpoolWriter(tmp_path, 0)
+    for second in range(8):
+        for row in range(second % 3):
+            spool.chunks.add(second, 10 * second + row, NULL, 1, 0, 0, 0)
+        spool.flush()
+        while spool._waiting:
+            time.sleep(0.001)
+    spool.close()
+    every = [t for second in range(8) for t in range(10 * second, 10 * second + second % 3)]
+    for only, expected in ((None, every), ((3, 6), [t for t in every if 30 <= t < 60]), ((6, 7), [])):
+        assert [t for batch in batches_of(tmp_path, only)() for t in batch["t_ns"].tolist()] == expected
+        assert sorted_chunks(batches_of(tmp_path, only))[0]["t_ns"].tolist() == expected
+    assert len(list(batches_of(tmp_path)())) < 5
