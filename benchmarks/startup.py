@@ -2,6 +2,7 @@
 
     .venv/bin/python benchmarks/startup.py [--rounds 5]
 
+The requests of that run are all due at once, or the plan's first gap would count as start-up.
 Printed beside them: the same Python doing nothing, and importing typer alone, in turn with them. CPU seconds are
 of the whole process tree; on a busy machine the wall times say little and the CPU times and ratios hold.
 Each call adds a line to benchmarks/history/startup.jsonl.
@@ -79,7 +80,18 @@ def to_first_byte() -> Took:
     """`slobench run` against a server that runs already; the CPU is that of all it started until then."""
     server = FirstByte()
     with tempfile.TemporaryDirectory(prefix="startup-") as text:
-        command = [sys.executable, "-m", "slobench", "run", "--target", server.url, "--rate", "10", "--requests", "20"]
+        command = [
+            sys.executable,
+            "-m",
+            "slobench",
+            "run",
+            "--target",
+            server.url,
+            "--arrivals",
+            "burst",
+            "--requests",
+            "20",
+        ]
         start = time.perf_counter()
         run = subprocess.Popen(
             [*command, "--out", str(Path(text) / "run"), "--quiet"],
