@@ -24,6 +24,7 @@ from slobench.names import Exit
 from slobench.records import ceiling
 from slobench.records.provenance import host
 from slobench.targets.preflight import preflight
+from slobench.units import format_s
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -178,6 +179,8 @@ def _selftest(workers: int) -> Check:
         f"{found.requests_per_s:,.0f} requests/s, {found.tokens_per_s:,.0f} tokens/s, {found.streams:,.0f} streams "
         f"with {found.workers} worker{'s'[: found.workers > 1]} beside a local target"
     )
+    if found.ttft_error_p99_s is not None:
+        seen += f", TTFT error p99 {format_s(found.ttft_error_p99_s)}"
     why = ceiling.stale(found, workers, native.kind())
     if why:
         return Check("selftest", "warn", f"{seen}: made with {why}", "slobench selftest, once more")

@@ -186,10 +186,13 @@ def told() -> doctor.Check:
 
 
 def test_doctor_prints_the_envelope():
-    """Its three limits, and for how many workers."""
-    kept(workers=default_workers(local_target=True))
+    """Its three limits, for how many workers, and how far TTFT is right within them."""
+    kept(workers=default_workers(local_target=True), ttft_error_p99_s=31.7e-6)
     assert told().level == "ok"
     assert "2,000 requests/s, 50,000 tokens/s, 6,000 streams" in told().seen
+    assert told().seen.endswith("TTFT error p99 31.7 µs")
+    kept(workers=default_workers(local_target=True), ttft_error_p99_s=None)  # of a file from before it was kept
+    assert "TTFT" not in told().seen
 
 
 @pytest.mark.parametrize(
