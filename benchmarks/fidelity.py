@@ -7,7 +7,8 @@ A calibrated server (fidelity/refserver.c) logs when it read each request and wr
 client (fidelity/limclient.c) does the least that any client must. Both are built here with cc.
 CPU of the process tree = start-up + requests x (a request + tokens x a token), so three loads tell the three apart:
 few short replies, many short ones, many long ones. What is paid by the second goes with the requests.
-The clients take turns at each load; ratios are of one round, and their median over the rounds is what counts.
+The clients take turns at each load; ratios are of one round, and their median over the rounds is what counts: of a
+token, and of a short reply with its request (a request alone costs the floor too little to divide by).
 Each call adds a line to benchmarks/history/fidelity.jsonl.
 """
 
@@ -62,11 +63,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a client's CPU goes into."""
+    """What a client's CPU goes into. reply_us: a request with the tokens of a short reply."""
 
     start_up_s: float
     request_us: float
     token_us: float
+    reply_us: float
 
     @classmethod
     def solve(cls, loads: Sequence[Load], cpu_s: Sequence[float]) -> Cost:
@@ -74,7 +76,7 @@ class Cost:
         (few, short), (many, _), (_, long) = loads
         token_s = (cpu_s[2] - cpu_s[1]) / many / (long - short)
         reply_s = (cpu_s[1] - cpu_s[0]) / (many - few)
-        return cls(cpu_s[0] - few * reply_s, (reply_s - short * token_s) * 1e6, token_s * 1e6)
+        return cls(cpu_s[0] - few * reply_s, (reply_s - short * token_s) * 1e6, token_s * 1e6, reply_s * 1e6)
 
 
 def build(folder: Path) -> None:
@@ -188,7 +190,7 @@ def figures_of(rounds: Sequence[Mapping[str, Sequence[Run]]], loads: Sequence[Lo
             parts = [Cost.solve(loads, [run.worker_s for run in each[name]]) for each in rounds]
             values["worker_request_us"] = statistics.median(part.request_us for part in parts)
             values["worker_token_us"] = statistics.median(part.token_us for part in parts)
-            for key in ("request_us", "token_us"):
+            for key in ("reply_us", "token_us"):
                 ratio = statistics.median(getattr(each[name], key) / getattr(each[FLOOR], key) for each in costs)
                 values[key.replace("_us", "_ratio")] = ratio
             last = [asdict(each[name][1]) for each in rounds]
