@@ -3,7 +3,7 @@
 python -m scripts.validate_gate [--same 1000] [--slower 400] [--processes 2] [--keep build/gate]
 
 Simulated servers against themselves, against a version whose steps take 5 % longer, and with one metric worse by the
-margin. About 40 million requests (half an hour of one core). Pairs are kept in the folder, so that an interrupted validation
+margin. About 55 million requests (an hour of one core). Pairs are kept in the folder, so that an interrupted validation
 goes on where it was; remove it to simulate anew. Exit 1 where a claim is refuted.
 """
 

@@ -61,9 +61,7 @@ class System:
 
 SYSTEMS = (
     System("reference engine, 70 % load", 14.0),
-    System(
-        "heavier tails: gamma cv 2, outputs σ 1.2, step noise cv 0.3", 9.5, cv=2, output_sigma=1.2, tail=0.3, part=0.4
-    ),
+    System("heavier tails: gamma cv 2, outputs σ 1.2, step noise cv 0.3", 9.5, cv=2, output_sigma=1.2, tail=0.3),
     System("the first, noise of 1 % a run", 14.0, run_noise=0.01, drift=0.007, part=0.1),
     System("the first at its knee: attainment near 95 %", 19.4, part=0.1),
 )
