@@ -431,10 +431,10 @@ static PyObject *reader_poll(Reader *reader, PyObject *limit)
         return NULL;
     reader->ready = 0;
     int n;
-    do { /* as PythonPlainReader.poll: a burst goes on while it is read */
+    do { /* as PythonPlainReader.poll: a burst, of two or more, goes on while it is read */
         n = look(reader, most - (int)reader->ready, epoch_ns, handed);
         reader->ready += n > 0 ? n : 0;
-    } while (n > 1 && reader->ready < most && PyList_GET_SIZE(handed) == 0);
+    } while (n > 0 && reader->ready > 1 && reader->ready < most && PyList_GET_SIZE(handed) == 0);
     if (n < 0 || add_to(reader->counters, "reads", &reader->reads) < 0 ||
         add_to(reader->counters, "unstamped", &reader->unstamped) < 0 ||
         add_to(reader->counters, "clock_steps", &reader->clock_steps) < 0) {

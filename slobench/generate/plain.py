@@ -155,10 +155,9 @@ class PythonPlainReader:
     def poll(self, limit: int) -> list[Ready]:
         """As PlainReader."""
         handed: list[Ready] = []
-        self.ready = 0
-        found = 2
-        # A burst goes on while it is read; what was handed up would be found again.
-        while found > 1 and not handed and self.ready < limit:
+        self.ready = found = self._look(limit, handed)
+        # A burst, of two or more, goes on while it is read; what was handed up would be found again.
+        while found and 1 < self.ready < limit and not handed:
             found = self._look(limit - self.ready, handed)
             self.ready += found
         return handed
