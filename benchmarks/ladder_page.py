@@ -48,7 +48,7 @@ def shown(value: float | None, form: str = ".1f") -> str:
 
 def shown_ms(value: float) -> str:
     """A tick of the picture."""
-    return f"{'≤ ' if value <= LEAST_MS else ''}{value:g} ms"
+    return f"{'≤ ' if value <= LEAST_MS else ''}{value:g}"
 
 
 def spoken(line: Line) -> str:
@@ -73,14 +73,13 @@ def latest(lines: Sequence[Line]) -> list[Line]:
 
 
 def levels(lines: Iterable[Line]) -> list[Line]:
-    """Of each tool, mode and rate the better try, in the order of tools and rates."""
+    """Of each tool, mode and rate the better try, in the order of TONES and rates."""
     best: dict[tuple[str, str, float], Line] = {}
     for each in lines:
         key = each["tool"], each["mode"], each["rate"]
         if key not in best or each["usable"] or (not best[key]["usable"] and _off(each) < _off(best[key])):
             best[key] = each
-    names = list(dict.fromkeys(each["tool"] for each in best.values()))
-    return sorted(best.values(), key=lambda each: (names.index(each["tool"]), each["mode"], each["rate"]))
+    return sorted(best.values(), key=lambda each: (TONES.index(each["tool"]), each["mode"], each["rate"]))
 
 
 def _off(line: Line) -> float:
@@ -207,8 +206,9 @@ def picture(lines: Sequence[Line]) -> str:
     top = max(10.0, *(abs(error(each, "ttft_p99")) for each in known)) * 1.5
     plot = Plot(x, Axis(LEAST_MS, top, "log", shown_ms), 960, 460, "TTFT p99 error against the rate")
     plot.rule(5, "5 ms")
+    plot.label(x.low, top / 1.3, "TTFT p99 error, ms", end=False)
     for tool in dict.fromkeys(each["tool"] for each in known):
-        tone = TONES.index(tool) if tool in TONES else len(TONES)
+        tone = TONES.index(tool)
         mine = [each for each in known if each["tool"] == tool]
         xs = np.array([each["rate"] for each in mine])
         ys = np.array([abs(error(each, "ttft_p99")) for each in mine])
@@ -224,10 +224,11 @@ def conditions(lines: Sequence[Line]) -> str:
     machine = lines[-1]["machine"]
     dates = sorted(each["date"] for each in lines)
     commits = dict.fromkeys(each["commit"] or "?" for each in lines)
+    absent = [tool for tool in TONES if tool not in {each["tool"] for each in lines}]
     return (
         f"{dates[0][:16].replace('T', ' ')} to {dates[-1][11:16]} UTC; {machine['cpu']}, {machine['cores']} cores, "
         f"Linux {machine['kernel']}, Python {machine['python']}; commit {', '.join(commits)}; "
-        "`python benchmarks/ladder.py`."
+        f"`python benchmarks/ladder.py`.{' Not measured then: ' + ', '.join(absent) + '.' if absent else ''}"
     )
 
 
