@@ -144,15 +144,15 @@ def summary(lines: Sequence[Line]) -> str:
 def ratio(lines: Sequence[Line]) -> str:
     """The usable rate of slobench over that of the best peer."""
     climbs = levels(each for each in lines if each["part"] == "ladder")
-    peers = {each["tool"] for each in climbs} - {"slobench", "floor"}
-    rates = {tool: usable_rate(climbs, tool) or 0.0 for tool in peers}
-    ours = usable_rate(climbs, "slobench")
-    best = max(rates, key=rates.__getitem__, default=None)
-    if best is None or not ours or not rates[best]:
+    rates = {each["tool"]: usable_rate(climbs, each["tool"]) or 0.0 for each in climbs}
+    ours, _ = rates.pop("slobench", 0.0), rates.pop("floor", 0.0)
+    best = max(rates.values(), default=0.0)
+    if not ours or not best:
         return "No ratio: slobench or every peer has no usable rate here."
+    names = " and ".join(tool for tool, rate in rates.items() if rate == best)
     valid = valid_rate(climbs, "slobench")
-    told = f"slobench {ours:g}, the best peer ({best}) {rates[best]:g} requests/s: {ours / rates[best]:.1f} ×"
-    return f"{told}; of runs that it called VALID, {valid:g}: {valid / rates[best]:.1f} ×." if valid else f"{told}."
+    told = f"slobench {ours:g}, the best peer ({names}) {best:g} requests/s: {ours / best:.1f} ×"
+    return f"{told}; of runs that it called VALID, {valid:g}: {valid / best:.1f} ×." if valid else f"{told}."
 
 
 def detail(lines: Iterable[Line]) -> str:

@@ -4,7 +4,7 @@
 
 CPU times, each part in a process of its own. The plain ways are those of the peers, written out below: str.split and
 json.loads for events, a list of tuples for rows, a JSON line a request for files, Python lists and numpy.percentile
-for metrics (as `vllm bench serve` has it). --full: metrics on 10⁶ requests × 10² tokens (some 40 GB of disk and memory).
+for metrics (as `vllm bench serve` has it). --full: metrics on 10⁶ requests × 10² tokens.
 Each call adds a line to benchmarks/history/micro.jsonl.
 """
 
