@@ -240,7 +240,7 @@ def written(history: Sequence[Line], page: Path | None) -> str:
     blocks = {
         "summary": "\n\n".join((conditions(lines), summary(lines), ratio(lines))),
         "ladder": detail(base),
-        "modes": detail(others),
+        "modes": detail(others) if others else "Not measured then.",
     }
     if page is not None:
         text = page.read_text(encoding="utf-8")
