@@ -369,6 +369,9 @@ static int serve(Reader *reader, const struct epoll_event *event, int64_t epoch_
     Read read;
     if (!receive(reader, fd, epoch_ns, &read))
         return 0;
+    /* Bytes of a stream come in their order: a stop between the readings of two clocks must not turn it round. */
+    if (read.t_ns < stream->previous_ns)
+        read.t_ns = stream->previous_ns;
     int taken = read.size > 0 ? take(reader, stream, &read) : 0;
     if (taken != 0)
         return taken < 0 ? -1 : 0;

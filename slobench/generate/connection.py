@@ -171,10 +171,10 @@ class Connection:
             closed_in_order = self._body_until_close and exchange.headers_ns != NULL
             return Ended.COMPLETE if closed_in_order else Ended.CLOSED
         exchange.reads += 1
+        t_ns = max(t_ns, self._previous_ns)  # bytes of a stream come in their order, and after the request
         if exchange.reads == 1:
             self._first_read = data
-        if lag_ns > exchange.receive_lag_max_ns:  # noqa: PLR1730 (max() costs a call for every read)
-            exchange.receive_lag_max_ns = lag_ns
+        exchange.receive_lag_max_ns = max(exchange.receive_lag_max_ns, lag_ns)
         body = self._after_head(data)
         if not (self._began and self._parser is None and self._take_usual(exchange.reply, body)):
             try:

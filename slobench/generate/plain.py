@@ -179,6 +179,9 @@ class PythonPlainReader:
                 stream.active = False
                 handed.append(Ready(fd, events, b"", self._receiver.now_ns(), 0, error.errno or 0))
                 continue
+            # Bytes of a stream come in their order: a stop between the readings of two clocks must not turn it round.
+            if t_ns < stream.previous_ns:  # noqa: PLR1730 (max() costs a call for every read)
+                t_ns = stream.previous_ns
             frame = stream.frames.get(size)
             if frame is not None:  # of one event, as nearly all are
                 beginning, start, stop, nbytes = frame
@@ -192,7 +195,7 @@ class PythonPlainReader:
                         stream.tokens += tokens
                     stream.add(stream.index, t_ns, tokens, nbytes, stream.channel, lag_ns, False)
                     stream.alone += 1
-                    stream.last_ns = t_ns
+                    stream.last_ns = stream.previous_ns = t_ns
                     if lag_ns > stream.lag_max_ns:  # noqa: PLR1730 (max() costs a call for every read)
                         stream.lag_max_ns = lag_ns
                     continue
