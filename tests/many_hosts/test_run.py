@@ -61,10 +61,10 @@ def test_one_report_of_two_hosts(tmp_path: Path) -> None:
 def test_a_lost_host_makes_the_run_invalid_and_its_requests_are_listed(tmp_path: Path, ray_cluster: Nodes) -> None:
     """A node is killed: what it had begun or should have sent is `lost`, the others go on, their children with it."""
     node = ray_cluster.add(cpus=2)
-    with MockServer(after(1)) as server:
+    with MockServer(after(0.5)) as server:
         words = ("--target", server.url, "--rate", "60", "--requests", "360", "--workers", "ray/4", *SHORT)
         with running(tmp_path / "r", *words) as run:
-            until(lambda: len(server.seen) >= 100, "100 requests")
+            until(lambda: len(server.seen) >= 160, "160 requests")
             workers = ray_cluster.kill(node)
             assert len(workers) == 2
             until(lambda: not any(map(_runs, workers)), "the end of its processes")
