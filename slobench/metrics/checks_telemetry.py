@@ -46,7 +46,7 @@ def foreign_load(case: Case) -> Iterator[Finding]:
     counted = grown(_told(case), "requests_total")
     if counted is None:
         return
-    least, most = ended_between(case, counted.start_s, counted.end_s)
+    least, most = ended_between(case, counted.start_s, counted.end_s, unsure_s=half_a_scrape_s(told))
     step = case.ask.thresholds.v14_foreign
     others, unseen = strangers(counted.by, least, most)
     yield from V14.graded(
@@ -78,15 +78,20 @@ def _restarts(told: Told) -> int:
     return max(began, counted.resets if counted else 0)
 
 
-def ended_between(case: Case, start_s: float, end_s: float) -> tuple[int, int]:
-    """(least, most) requests of ours that the server can have ended between two moments.
+def half_a_scrape_s(told: Told) -> float:
+    """By how much a sample's time may be off that at which the server counted: it is the middle of its scrape."""
+    return max((float(one.value.max()) / 2 for one in told.series("scrape_s") if len(one.value)), default=0.0)
+
+
+def ended_between(case: Case, start_s: float, end_s: float, *, unsure_s: float = 0.0) -> tuple[int, int]:
+    """(least, most) requests of ours that the server can have ended between two moments, known to within `unsure_s`.
 
     Least: those that we saw succeed in between. Most: all that were with the server at any time in between, as
     one that failed here may or may not have been counted there.
     """
     sent, ended = seconds(case.requests, "sent_ns"), seconds(case.requests, "end_ns")
-    least = is_ok(case.requests) & (sent >= start_s) & (ended <= end_s)
-    most = (sent <= end_s) & ~(ended < start_s)
+    least = is_ok(case.requests) & (sent >= start_s + unsure_s) & (ended <= end_s - unsure_s)
+    most = (sent <= end_s + unsure_s) & ~(ended < start_s - unsure_s)
     return int(least.sum()), int(most.sum())
 
 

@@ -85,6 +85,16 @@ def test_v14_a_counter_that_lacks_requests(clean: Clean, less: int, level: str |
     assert found(run).get("V14") == level
 
 
+def test_v14_a_page_may_be_made_anywhere_in_its_scrape(clean: Clean) -> None:
+    """Counts of a second before the middle of scrapes that take two, the last in the middle of the load."""
+    run = clean()
+    before = np.searchsorted(np.sort(run["end_ns"]), (AT[: len(AT) // 2] - 1) * S, side="right").astype(float)
+    server_says(run, "requests_total", before)
+    assert found(run)["V14"] == "invalid"
+    server_says(run, "scrape_s", np.full(len(before), 2.0))
+    assert "V14" not in found(run)
+
+
 def test_v14_replicas_are_added(clean: Clean) -> None:
     """Two servers with half of the requests each; one alone would lack half."""
     run = clean()
