@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "slobench"
 LEVELS = {
-    **dict.fromkeys(("errors", "names", "units", "clock", "pacer", "__init__"), 0),
+    **dict.fromkeys(("errors", "names", "units", "clock", "pacer", "open_files", "__init__"), 0),
     **dict.fromkeys(("config", "stats", "wire", "records"), 1),
     "workload": 2,
     **dict.fromkeys(("plan", "metrics", "engine"), 3),

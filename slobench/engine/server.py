@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import gc
 import os
-import resource
 import signal
 import sys
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Annotated, TextIO
 import orjson
 from pydantic import Field, ValidationError
 
+from slobench import open_files
 from slobench.config.base import Model
 from slobench.config.engine import Engine
 from slobench.engine.exposition import ServerMetrics
@@ -82,9 +82,8 @@ async def _run(order: Order, log: TextIO | None) -> None:
 
 def main() -> int:
     """Run the server; return the exit code of the process."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY else max(soft, 65536), hard))
+    open_files.raise_limit()
+    open_files.make_room()
     try:
         order = Order.model_validate_json(_first_line())
     except ValidationError as error:

@@ -8,13 +8,13 @@ import resource
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from slobench import open_files
 from slobench.errors import UsageError, WorkerError
 from slobench.generate.job import Job
 from slobench.names import Exit
@@ -197,11 +197,7 @@ def raise_fd_limit(needed: int) -> int:
 
     Raises UsageError where even that is less than `needed` connections and a few files of our own.
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with suppress(ValueError, OSError):  # macOS refuses "unlimited"
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-            soft = hard
+    soft = open_files.raise_limit()
     if soft != resource.RLIM_INFINITY and soft < needed + _SPARE_FDS:
         raise UsageError(
             f"{needed} connections need {needed + _SPARE_FDS} open files; this process may open {soft}\n"

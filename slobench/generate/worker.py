@@ -21,6 +21,7 @@ from typing import Any
 
 import orjson
 
+from slobench import open_files
 from slobench.clock import RunClock
 from slobench.errors import SlobenchError
 from slobench.generate.closed_loop import ClosedLoop
@@ -101,6 +102,7 @@ class Worker:
         self._set_timer = find_set_timer(job.endpoint.receiver)
         self._beats = make_pacer(loop, self._on_beat, self._set_timer)
         sender.bodies.work_ahead()
+        open_files.make_room()
         # What exists now lives to the end: out of the collector's way, so that its pauses stay short.
         gc.collect()
         gc.freeze()

@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import gc
 import os
-import resource
 import signal
 import socket
 import struct
@@ -27,6 +26,7 @@ from typing import TextIO
 import orjson
 import uvloop
 
+from slobench import open_files
 from slobench.pacer import make_pacer
 from slobench.targets.null_wire import (
     MAX_BODY_BYTES,
@@ -299,9 +299,8 @@ async def _serve(order: Order, log: TextIO | None) -> None:
 
 def main() -> int:
     """Run the server; return the exit code of the process."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY else max(soft, 65536), hard))
+    open_files.raise_limit()
+    open_files.make_room()
     with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as pipe:
         order = Order(**orjson.loads(pipe.readline()))  # unbuffered: the loop watches the rest
     try:

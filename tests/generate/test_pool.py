@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -13,8 +14,8 @@ import numpy as np
 import psutil
 import pytest
 
+from slobench import open_files
 from slobench.errors import UsageError, WorkerError
-from slobench.generate import pool as pool_module
 from slobench.generate.local_pool import LocalPool
 from slobench.generate.pool import Pool, raise_fd_limit
 from slobench.names import Outcome
@@ -211,6 +212,24 @@ def test_stop_and_cut_reach_every_worker(tmp_path: Path) -> None:
     assert run.pool.lost == {}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how large the table is")
+def test_a_worker_makes_room_for_its_connections_before_it_sends(tmp_path: Path) -> None:
+    """A table of open files that grows holds up all sends for milliseconds."""
+    sizes: list[int] = []
+
+    def look(pool: LocalPool, _: Counters) -> None:
+        if not sizes:
+            lines = Path(f"/proc/{pool.pids[0]}/status").read_text().splitlines()
+            sizes.append(next(int(line.split()[1]) for line in lines if line.startswith("FDSize")))
+            assert sizes[0] >= min(pool.fd_limit, 65_536)
+
+    with MockServer(after(0.2)) as server:
+        generate(
+            tmp_path, open_workload({"process": "constant", "rate": 50}, 10), server.url, workers=1, meanwhile=look
+        )
+    assert sizes
+
+
 def test_workers_end_when_their_pipe_closes(tmp_path: Path) -> None:
     """Closing the pool mid-run, as the death of the parent does, leaves no process; what was recorded is on disk."""
 
@@ -283,8 +302,8 @@ def test_a_fault_in_a_callback_or_a_task_ends_the_worker(tmp_path: Path, transpo
 def test_open_files_are_raised_to_the_hard_limit_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Enough: the soft limit goes up. Too few even then: a UsageError that names the number."""
     limits = [(100, 1000)]
-    monkeypatch.setattr(pool_module.resource, "getrlimit", lambda _: limits[-1])
-    monkeypatch.setattr(pool_module.resource, "setrlimit", lambda _, new: limits.append(new))
+    monkeypatch.setattr(open_files.resource, "getrlimit", lambda _: limits[-1])
+    monkeypatch.setattr(open_files.resource, "setrlimit", lambda _, new: limits.append(new))
     assert raise_fd_limit(900) == 1000
     assert limits[-1] == (1000, 1000)
     with pytest.raises(UsageError, match="5000 connections need 5064 open files; this process may open 1000"):
