@@ -23,7 +23,10 @@ START_S = 1.5
 
 LAUNCH = """
 import json, os, sys
-pid = os.posix_spawn(sys.argv[2], sys.argv[2:], os.environ)
+cores = sys.argv[2]
+if cores:
+    os.sched_setaffinity(0, map(int, cores.split(",")))
+pid = os.posix_spawn(sys.argv[3], sys.argv[3:], os.environ)
 _, status, used = os.wait4(pid, 0)
 with open(sys.argv[1], "w") as file:
     json.dump([os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime, used.ru_maxrss / 1024], file)
@@ -35,24 +38,31 @@ with open(sys.argv[1], "w") as file:
 class Mode:
     """How the server answers. step_ms: all running replies together, else each every GAP_MS a token by itself.
 
-    event_bytes: 0 is an event with all the fields that vLLM sends, some 220 bytes.
+    event_bytes: 0 is an event with all the fields that vLLM sends, some 220 bytes. apart: the server has the first
+    core to itself, the client the others; else the kernel places both.
     """
 
     step_ms: float | None = STEP_MS
     per_event: int = 1
     event_bytes: int = 0
+    apart: bool = False
 
     def __str__(self) -> str:
         schedule = f"step {self.step_ms:g} ms" if self.step_ms else f"each by itself, {GAP_MS} ms a token"
         size = {0: "as vLLM's", 4096: "4 KiB"}.get(self.event_bytes, f"{self.event_bytes} B")
         tokens = "token" if self.per_event == 1 else "tokens"
-        return f"{schedule}, {self.per_event} {tokens} an event, {size}"
+        return f"{schedule}, {self.per_event} {tokens} an event, {size}{', on cores of their own' * self.apart}"
 
     def flags(self) -> list[str]:
         """Return refserver's flags."""
         asked = {"--step-ms": self.step_ms, "--per-chunk": self.per_event, "--event-bytes": self.event_bytes}
         fixed = ["--ttft-ms", str(FIRST_MS), "--itl-ms", str(GAP_MS)]
         return fixed + [word for key, value in asked.items() if value for word in (key, str(value))]
+
+    def cores(self) -> tuple[str, str]:
+        """Return those of the server and of the client, as words for LAUNCH; empty where they share all."""
+        usable = sorted(os.sched_getaffinity(0))
+        return (str(usable[0]), ",".join(map(str, usable[1:]))) if self.apart else ("", "")
 
 
 class Server:
@@ -62,6 +72,7 @@ class Server:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         self._log = log
+        self._cores, _ = mode.cores()
         self._command = [str(lab / "refserver"), "--port", str(port), "--log", str(log), *mode.flags()]
         self.url = f"http://127.0.0.1:{port}"
         self._port = port
@@ -70,6 +81,8 @@ class Server:
 
     def __enter__(self) -> Server:
         self._process = subprocess.Popen(self._command, stderr=subprocess.PIPE, text=True)
+        if self._cores:
+            os.sched_setaffinity(self._process.pid, map(int, self._cores.split(",")))
         for _ in range(100):
             with socket.socket() as trial:
                 if trial.connect_ex(("127.0.0.1", self._port)) == 0:
@@ -86,14 +99,14 @@ class Server:
         self.rows = np.array(sorted(rows), dtype=np.float64).reshape(-1, 4)
 
 
-def launched(command: list[str], folder: Path, limit_s: float) -> tuple[int, float, float]:
-    """Run a command to its end: exit code, CPU seconds of all that it waited for, MB of its largest process.
+def launched(command: list[str], folder: Path, limit_s: float, cores: str) -> tuple[int, float, float]:
+    """Run a command on these cores ("": on all) to its end: exit code, CPU seconds of all that it waited for, MB of its largest process.
 
     The output is kept in folder/tool.log. One that takes longer than limit_s is killed with its whole group: exit -9,
     and nothing is known of its CPU.
     """
     found = folder / "used.json"
-    ours = [sys.executable, "-I", "-S", "-c", LAUNCH, str(found), *command]
+    ours = [sys.executable, "-I", "-S", "-c", LAUNCH, str(found), cores, *command]
     with (folder / "tool.log").open("wb") as log:
         process = subprocess.Popen(
             ours, cwd=folder, env=environment(folder), stdout=log, stderr=subprocess.STDOUT, start_new_session=True
@@ -125,7 +138,7 @@ def measure(tool: Tool, load: Load, mode: Mode, lab: Path) -> dict[str, object]:
         with Server(lab, mode, folder / "truth.csv") as server:
             command = [str(tool.program), *tool.arguments(load, server.url, folder)]
             limit_s = 90 + 3 * load.requests / load.rate
-            code, cpu_s, peak_mb = launched(command, folder, limit_s)
+            code, cpu_s, peak_mb = launched(command, folder, limit_s, mode.cores()[1])
         wall_s = time.perf_counter() - start
         facts: dict[str, object] = {
             "tool": tool.name, "version": tool.version(), "mode": str(mode), "rate": load.rate,

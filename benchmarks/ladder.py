@@ -1,12 +1,15 @@
 """Up to which rate can a load generator's figures be believed? slobench, a floor client and its peers, rate by rate.
 
-    .venv/bin/python benchmarks/ladder.py [TOOL ...] [--parts ladder costs modes] [--seconds 7]
+    .venv/bin/python benchmarks/ladder.py [TOOL ...] [--parts ladder costs edge apart modes] [--seconds 7]
     .venv/bin/python benchmarks/ladder.py --table benchmarks/history/ladder.jsonl [--page docs/benchmarks.md]
 
 Against the calibrated server (fidelity/refserver.c), Poisson, replies of 64 tokens. Parts:
-  ladder  rates 1.6 apart, until two in a row are not usable; one that fails is tried once more, the better counts
+  ladder  rates 1.6 apart, replies in step and free, until two in a row are not usable; one that fails is tried once
+          more, the better counts
   costs   three loads at 100 requests/s, whose differences are the CPU of a token, of a request, of starting up
-  modes   slobench and the floor: free and in step, 1 and 8 tokens an event, events of 64 B and 4 KiB
+  edge    slobench: rates 1.1 apart up to its saturation, each once
+  apart   slobench and the floor: the ladder in step, client and server on cores of their own
+  modes   slobench and the floor: free and in step, 1 and 8 tokens an event, events of 64 B and 4 KiB, rates 2.56 apart
 Usable: at least 99 % of the rate achieved and of the requests served, TTFT p99 within 5 ms of the server's own. Where
 a tool does not keep its schedule, its rate is allowed the chance of a Poisson count (2/√n) besides. Whether slobench
 called its own run VALID stands beside that.
@@ -32,13 +35,15 @@ from peers import Load, Tool, aiperf, evalscope, floor, guidellm, inference_perf
 
 TOOLS = [each.TOOL for each in (slobench_run, floor, vllm, guidellm, aiperf, evalscope, inference_perf)]
 RATE, STEP, LOWEST = 10.0, 1.6, -3  # a ladder's rates are RATE × STEP^k
+EDGE_RATE, EDGE_STEP = 400.0, 1.1
 TOKENS = 64
 MOST_ERROR_MS, LEAST = 5.0, 0.99
 ENDED = (0, 3)  # slobench ends with 3 where it calls its run INVALID; no peer does
 COSTS = (Load(100, 200, 8), Load(100, 1000, 8), Load(100, 1000, 128))  # as fidelity.Cost takes them
 MODES = [Mode(step, per, size) for step in (20, None) for per in (1, 8) for size in (64, 4096)]
-WITH_MODES = ("slobench", "floor")
-MODE_RATES = (100.0, 256.0)
+STEP_AND_FREE = (Mode(), Mode(None))
+OURS, FLOOR = "slobench", "floor"
+PARTS = ("ladder", "costs", "edge", "apart", "modes")
 
 
 def usable(figures: dict[str, Any]) -> bool:
@@ -76,19 +81,28 @@ class Ladder:
         seconds = max(self._seconds, math.ceil(100 / rate))
         return Load(rate, round(rate * seconds), TOKENS)
 
-    def climb(self, tool: Tool) -> None:
+    def climb(self, tool: Tool, mode: Mode, part: str) -> None:
         """Raise the rate until two in a row are not usable; go down from the first where that is not."""
-        failed = int(not self._level(tool, tool.first))
+        failed = int(not self._level(tool, tool.first, mode, part))
         if failed:
-            next((k for k in range(tool.first - 1, LOWEST - 1, -1) if self._level(tool, k)), None)
+            next((k for k in range(tool.first - 1, LOWEST - 1, -1) if self._level(tool, k, mode, part)), None)
         for k in itertools.count(tool.first + 1):
-            failed = 0 if self._level(tool, k) else failed + 1
+            failed = 0 if self._level(tool, k, mode, part) else failed + 1
             if failed == 2:
                 return
 
-    def _level(self, tool: Tool, k: int) -> bool:
+    def _level(self, tool: Tool, k: float, mode: Mode, part: str) -> bool:
         load = self.load(float(f"{RATE * STEP**k:.3g}"))
-        return any(self.once(tool, load, Mode(), "ladder")["usable"] for _ in range(2))
+        return any(self.once(tool, load, mode, part)["usable"] for _ in range(2))
+
+    def edge(self, tool: Tool) -> None:
+        """Go up in small steps until two in a row are not usable; each rate once."""
+        failed = 0
+        for k in itertools.count():
+            load = self.load(float(f"{EDGE_RATE * EDGE_STEP**k:.3g}"))
+            failed = 0 if self.once(tool, load, Mode(), "edge")["usable"] else failed + 1
+            if failed == 2:
+                return
 
     def costs(self, tool: Tool) -> None:
         """Keep what a token, a request and a start cost in CPU."""
@@ -96,9 +110,9 @@ class Ladder:
             self.once(tool, load, Mode(), "costs")
 
     def modes(self, tool: Tool) -> None:
-        """Every way the server can answer, at a few rates."""
-        for mode, rate in itertools.product(MODES, MODE_RATES):
-            self.once(tool, self.load(rate), mode, "modes")
+        """Every way the server can answer, in large steps, until a rate is not usable."""
+        for mode in MODES:
+            next(k for k in itertools.count(5, 2) if not self._level(tool, k, mode, "modes"))
 
 
 def measured(tools: list[Tool], parts: list[str], ladder: Ladder) -> None:
@@ -108,10 +122,15 @@ def measured(tools: list[Tool], parts: list[str], ladder: Ladder) -> None:
             print(f"{tool.name}: not installed at {tool.program}, left out", flush=True)
             continue
         if "ladder" in parts:
-            ladder.climb(tool)
+            for mode in STEP_AND_FREE:
+                ladder.climb(tool, mode, "ladder")
         if "costs" in parts:
             ladder.costs(tool)
-        if "modes" in parts and tool.name in WITH_MODES:
+        if "edge" in parts and tool.name == OURS:
+            ladder.edge(tool)
+        if "apart" in parts and tool.name in {OURS, FLOOR}:
+            ladder.climb(tool, Mode(apart=True), "apart")
+        if "modes" in parts and tool.name in {OURS, FLOOR}:
             ladder.modes(tool)
 
 
@@ -119,9 +138,7 @@ def main() -> None:
     """Measure or redraw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tools", nargs="*")
-    parser.add_argument(
-        "--parts", nargs="+", choices=["ladder", "costs", "modes"], default=["ladder", "costs", "modes"]
-    )
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--seconds", type=int, default=7)
     parser.add_argument("--table", type=Path, help="Redraw from a history; measure nothing.")
     parser.add_argument("--page", type=Path, help="Write table and picture into this page, too.")

@@ -11,6 +11,7 @@ from typing import Any
 
 import fidelity
 import numpy as np
+from calibrated import Mode
 
 from slobench.report.svg import Axis, Plot
 
@@ -18,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from scripts.validation import replaced
 
 Line = dict[str, Any]
+IN_STEP, FREE = str(Mode()), str(Mode(None))
 TOGETHER = timedelta(hours=3)
 """Lines of the newest one's last hours are compared with each other; older ones were other machines' weather."""
 
@@ -68,8 +70,12 @@ def latest(lines: Sequence[Line]) -> list[Line]:
         raise SystemExit("the history is empty: run benchmarks/ladder.py first")
     since = max(datetime.fromisoformat(each["date"]) for each in lines) - TOGETHER
     near = [each for each in lines if datetime.fromisoformat(each["date"]) >= since]
-    last = {(each["tool"], each["part"]): each["series"] for each in near}
-    return [each for each in near if each["series"] == last[each["tool"], each["part"]]]
+    last = {_kind(each): each["series"] for each in near}
+    return [each for each in near if each["series"] == last[_kind(each)]]
+
+
+def _kind(line: Line) -> tuple[str, str, str]:
+    return line["tool"], line["part"], line["mode"]
 
 
 def levels(lines: Iterable[Line]) -> list[Line]:
@@ -93,6 +99,11 @@ def usable_rate(lines: Iterable[Line], tool: str) -> float | None:
     return max((each["rate"] for each in lines if each["tool"] == tool and each["usable"]), default=None)
 
 
+def ladder(lines: Iterable[Line], mode: str) -> list[Line]:
+    """The levels of every tool's ladder in one mode."""
+    return levels(each for each in lines if each["part"] == "ladder" and each["mode"] == mode)
+
+
 def valid_rate(lines: Iterable[Line], tool: str) -> float | None:
     """The highest usable rate of a run that the tool itself called valid; None for tools that judge nothing."""
     mine = [each for each in lines if each["tool"] == tool and each["usable"] and each.get("verdict") == "VALID"]
@@ -110,19 +121,20 @@ def cost(lines: Sequence[Line]) -> fidelity.Cost | None:
 
 def summary(lines: Sequence[Line]) -> str:
     """One row a tool: how far it can be believed, what it costs."""
-    climbs = levels(each for each in lines if each["part"] == "ladder")
+    climbs, free = ladder(lines, IN_STEP), ladder(lines, FREE)
     rows = []
     for tool in dict.fromkeys(each["tool"] for each in climbs):
         mine = [each for each in lines if each["tool"] == tool]
         paid = [each for each in mine if each["part"] == "costs"]
         found = cost(paid)
         rate = usable_rate(climbs, tool)
-        lowest = min(each["rate"] for each in climbs if each["tool"] == tool)
         rows.append(
             [
                 f"{tool} {mine[-1]['version'] or ''}".strip(),
-                f"**{rate:g}**" if rate else f"below {lowest:g}",
+                f"**{rate:g}**" if rate else "none",
                 shown(valid_rate(climbs, tool), "g"),
+                shown(usable_rate(free, tool), "g"),
+                shown(valid_rate(free, tool), "g"),
                 shown(found and found.token_us),
                 shown(found and found.request_us, ".0f"),
                 shown(found and found.start_up_s),
@@ -131,7 +143,9 @@ def summary(lines: Sequence[Line]) -> str:
         )
     heads = (
         "tool",
-        "usable rate, requests/s",
+        "usable rate in step, requests/s",
+        "called VALID",
+        "usable rate free",
         "called VALID",
         "CPU µs a token",
         "CPU µs a request",
@@ -141,9 +155,8 @@ def summary(lines: Sequence[Line]) -> str:
     return table(heads, rows)
 
 
-def ratio(lines: Sequence[Line]) -> str:
+def ratio(climbs: Sequence[Line]) -> str:
     """The usable rate of slobench over that of the best peer."""
-    climbs = levels(each for each in lines if each["part"] == "ladder")
     rates = {each["tool"]: usable_rate(climbs, each["tool"]) or 0.0 for each in climbs}
     ours, _ = rates.pop("slobench", 0.0), rates.pop("floor", 0.0)
     best = max(rates.values(), default=0.0)
@@ -199,7 +212,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def picture(lines: Sequence[Line]) -> str:
     """TTFT p99 error against the rate, a line a tool, as an SVG file."""
-    climbs = levels(each for each in lines if each["part"] == "ladder")
+    climbs = ladder(lines, IN_STEP)
     known = [each for each in climbs if not math.isnan(error(each, "ttft_p99"))]
     rates = [each["rate"] for each in known]
     x = Axis(min(rates) / 1.2, max(rates) * 2.4, "log", lambda value: f"{value:g}", "requests/s offered")
@@ -235,13 +248,11 @@ def conditions(lines: Sequence[Line]) -> str:
 def written(history: Sequence[Line], page: Path | None) -> str:
     """The newest measurements as Markdown; into `page` and a picture beside it, where one is named."""
     lines = latest(history)
-    base = [each for each in lines if each["part"] == "ladder"]
-    others = [each for each in lines if each["part"] == "modes"]
-    blocks = {
-        "summary": "\n\n".join((conditions(lines), summary(lines), ratio(lines))),
-        "ladder": detail(base),
-        "modes": detail(others) if others else "Not measured then.",
-    }
+    ratios = (f"{name}: {ratio(ladder(lines, mode))}" for name, mode in (("In step", IN_STEP), ("Free", FREE)))
+    blocks = {"summary": "\n\n".join((conditions(lines), summary(lines), *ratios))}
+    for part in ("ladder", "edge", "apart", "modes"):
+        of_it = [each for each in lines if each["part"] == part]
+        blocks[part] = detail(of_it) if of_it else "Not measured then."
     if page is not None:
         text = page.read_text(encoding="utf-8")
         for name, block in blocks.items():

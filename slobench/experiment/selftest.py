@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 import time
@@ -144,9 +145,12 @@ def long(tokens_per_s: float, open_rate: float, span_s: float) -> Load:
 
 
 def opened(rate: float, span_s: float) -> Offered:
-    """Replies of one token a second, begun evenly, that all go on to the end."""
+    """Replies of one token a second, begun evenly, all open at `span_s`, and ended as slowly as they were begun.
+
+    Were they to end together, their ends would be the load: some 20,000 in one second.
+    """
     due_s = np.arange(max(1, int(rate * span_s))) / rate
-    return Offered(_ns(due_s), np.ceil((span_s - due_s) / (_SLOW.gap / _NS)).astype(np.int64) + 1)
+    return Offered(_ns(due_s), np.full(len(due_s), math.ceil(span_s / (_SLOW.gap / _NS)) + 1))
 
 
 def _poisson(rate: float, span_s: float) -> FloatArray:
@@ -246,7 +250,7 @@ class _Tried:
         """Replies of one token a second, begun one after another and left open: how many at once."""
         settings = self._settings
         rate = _OPEN_SHARE * self._request_rate
-        span_s = min(max(settings.budget_s["streams"] - _STEP_S, settings.span_s), self._streams_most / rate)
+        span_s = min(max((settings.budget_s["streams"] - _STEP_S) / 2, settings.span_s), self._streams_most / rate)
         with self._bench(_SLOW) as bench:
             yield Step(f"self-test: streams, opening {rate * span_s:,.0f} in {span_s:.0f} s")
             ran = self._run(bench, opened(rate, span_s))
