@@ -7,7 +7,7 @@ Against the calibrated server (fidelity/refserver.c), Poisson, replies of 64 tok
   ladder  rates 1.6 apart, replies in step and free, until two in a row are not usable; one that fails is tried once
           more, the better counts
   costs   three loads at 100 requests/s, whose differences are the CPU of a token, of a request, of starting up
-  edge    slobench: rates 1.1 apart up to its saturation, each once
+  edge    slobench: rates 1.1 apart up to its saturation
   apart   slobench and the floor: the ladder in step, client and server on cores of their own
   modes   slobench and the floor: free and in step, 1 and 8 tokens an event, events of 64 B and 4 KiB, rates 2.56 apart
 Usable: at least 99 % of the rate achieved and of the requests served, TTFT p99 within 5 ms of the server's own. Where
@@ -22,6 +22,7 @@ import argparse
 import itertools
 import math
 import tempfile
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +36,7 @@ from peers import Load, Tool, aiperf, evalscope, floor, guidellm, inference_perf
 
 TOOLS = [each.TOOL for each in (slobench_run, floor, vllm, guidellm, aiperf, evalscope, inference_perf)]
 RATE, STEP, LOWEST = 10.0, 1.6, -3  # a ladder's rates are RATE × STEP^k
-EDGE_RATE, EDGE_STEP = 400.0, 1.1
+EDGE_RATE, EDGE_STEP = 1000.0, 1.1
 TOKENS = 64
 MOST_ERROR_MS, LEAST = 5.0, 0.99
 ENDED = (0, 3)  # slobench ends with 3 where it calls its run INVALID; no peer does
@@ -83,26 +84,22 @@ class Ladder:
 
     def climb(self, tool: Tool, mode: Mode, part: str) -> None:
         """Raise the rate until two in a row are not usable; go down from the first where that is not."""
-        failed = int(not self._level(tool, tool.first, mode, part))
-        if failed:
-            next((k for k in range(tool.first - 1, LOWEST - 1, -1) if self._level(tool, k, mode, part)), None)
-        for k in itertools.count(tool.first + 1):
-            failed = 0 if self._level(tool, k, mode, part) else failed + 1
-            if failed == 2:
-                return
 
-    def _level(self, tool: Tool, k: float, mode: Mode, part: str) -> bool:
-        load = self.load(float(f"{RATE * STEP**k:.3g}"))
-        return any(self.once(tool, load, mode, part)["usable"] for _ in range(2))
+        def holds(k: int) -> bool:
+            return self._level(tool, RATE * STEP**k, mode, part)
+
+        failed = int(not holds(tool.first))
+        if failed:
+            next((k for k in range(tool.first - 1, LOWEST - 1, -1) if holds(k)), None)
+        _until_two_fail(map(holds, itertools.count(tool.first + 1)), failed)
 
     def edge(self, tool: Tool) -> None:
-        """Go up in small steps until two in a row are not usable; each rate once."""
-        failed = 0
-        for k in itertools.count():
-            load = self.load(float(f"{EDGE_RATE * EDGE_STEP**k:.3g}"))
-            failed = 0 if self.once(tool, load, Mode(), "edge")["usable"] else failed + 1
-            if failed == 2:
-                return
+        """Go up in small steps until two in a row are not usable."""
+        _until_two_fail(self._level(tool, EDGE_RATE * EDGE_STEP**k, Mode(), "edge") for k in itertools.count())
+
+    def _level(self, tool: Tool, rate: float, mode: Mode, part: str) -> bool:
+        load = self.load(float(f"{rate:.3g}"))
+        return any(self.once(tool, load, mode, part)["usable"] for _ in range(2))
 
     def costs(self, tool: Tool) -> None:
         """Keep what a token, a request and a start cost in CPU."""
@@ -112,7 +109,14 @@ class Ladder:
     def modes(self, tool: Tool) -> None:
         """Every way the server can answer, in large steps, until a rate is not usable."""
         for mode in MODES:
-            next(k for k in itertools.count(5, 2) if not self._level(tool, k, mode, "modes"))
+            next(k for k in itertools.count(5, 2) if not self._level(tool, RATE * STEP**k, mode, "modes"))
+
+
+def _until_two_fail(levels: Iterable[bool], failed: int = 0) -> None:
+    for held in levels:
+        failed = 0 if held else failed + 1
+        if failed == 2:
+            return
 
 
 def measured(tools: list[Tool], parts: list[str], ladder: Ladder) -> None:

@@ -4,8 +4,10 @@
 
 The load is half of the envelope of `slobench selftest` (its requests/s and tokens/s together), or --rate; the target
 is the simulated engine with steps of 10 ms that cost it little. Every process is looked at once a second, send lag
-is taken from the run's own records. Each quantity's growth over the run is fitted with its interval (growth.py); the
-first sixth, in which caches fill, is left out. 1 where something grew by more than it may, or where the run is not VALID.
+is taken from the run's own records. Open files are counted less the most requests that were in flight until then,
+by the records: so many connections there must be, since an idle one is kept, and a longest queue is outdone now and
+then for ever. Each quantity's growth over the run is fitted with its interval (growth.py); the first sixth, in which
+caches fill, is left out. 1 where something grew by more than it may, or where the run is not VALID.
 Each call adds a line to benchmarks/history/soak.jsonl. In `make nightly`.
 """
 
@@ -43,6 +45,9 @@ engine:
   max_num_seqs: 8192
   max_num_batched_tokens: 65536
 """
+Samples = dict[tuple[str, int], list[tuple[float, float, float, float]]]
+"""(at on CLOCK_MONOTONIC, RSS in MB, open files, threads) by (role, pid)."""
+
 MOST = {"rss_mb": 16.0, "fds": 4.0, "threads": 0.5, "send_lag_p99_ms": 0.5}
 """How much each may grow over the whole run."""
 
@@ -76,10 +81,9 @@ def rate_of(asked: float | None, workers: int) -> float:
     return round(SHARE * part / (1 / found.requests_per_s + TOKENS / found.tokens_per_s), 1)
 
 
-def watched(command: list[str]) -> dict[tuple[str, int], list[tuple[float, float, float, float]]]:
-    """Run a command; return (at, RSS in MB, open files, threads) of each of its processes by (role, pid)."""
-    seen: dict[tuple[str, int], list[tuple[float, float, float, float]]] = defaultdict(list)
-    start = time.monotonic()
+def watched(command: list[str]) -> Samples:
+    """Run a command, and sample each of its processes once a second."""
+    seen: Samples = defaultdict(list)
     with subprocess.Popen(command) as run:
         whole = psutil.Process(run.pid)
         while run.poll() is None:
@@ -87,19 +91,45 @@ def watched(command: list[str]) -> dict[tuple[str, int], list[tuple[float, float
                 for each in [whole, *whole.children(recursive=True)]:
                     with suppress(psutil.NoSuchProcess, psutil.AccessDenied, OSError):
                         now = (each.memory_info().rss / MB, float(each.num_fds()), float(each.num_threads()))
-                        seen[role(each), each.pid].append((time.monotonic() - start, *now))
+                        seen[role(each), each.pid].append((time.monotonic(), *now))
             time.sleep(1)
     return seen
 
 
-def lines_of(seen: dict[tuple[str, int], list[tuple[float, float, float, float]]], minutes: float) -> list[Line]:
-    """The growth of every process that lived through the run, between its settling and the end of the offer."""
-    span = (60 * minutes * SETTLING, 60 * minutes)
+def most_in_flight(folder: Path, start_s: float) -> list[np.ndarray]:
+    """Of each worker, rows of a time on CLOCK_MONOTONIC in s and the most requests that it had in flight until then."""
+    columns = ["worker", "started_ns", "end_ns"]
+    table = pq.read_table(folder / "requests.parquet", columns=columns).to_pandas().dropna()
+    found = []
+    for _, mine in table.groupby("worker"):
+        at_ns = np.concatenate([mine["started_ns"], mine["end_ns"]])
+        order = np.argsort(at_ns, kind="stable")
+        steps = np.repeat([1, -1], len(mine))[order]
+        most = np.maximum.accumulate(np.cumsum(steps))
+        found.append(np.column_stack([start_s + at_ns[order] / 1e9, most]))
+    return found
+
+
+def until(most: np.ndarray, at_s: np.ndarray) -> np.ndarray:
+    """The second column of the last row before each time; 0 before the first."""
+    last = np.searchsorted(most[:, 0], at_s, side="right") - 1
+    return np.where(last >= 0, most[np.maximum(last, 0), 1], 0)
+
+
+def lines_of(seen: Samples, start_s: float, minutes: float, most: list[np.ndarray]) -> list[Line]:
+    """The growth of every process that lived through the run, between its settling and the end of the offer.
+
+    start_s: of the run, on CLOCK_MONOTONIC.
+    """
+    span = (start_s + 60 * minutes * SETTLING, start_s + 60 * minutes)
+    workers = sorted(pid for name, pid in seen if name == "worker")  # in the order in which they were started
     found = []
     for (name, pid), samples in sorted(seen.items()):
         rows = np.array([each for each in samples if span[0] <= each[0] < span[1]])
         if len(rows) < 0.9 * (span[1] - span[0]):
             continue  # the report, guards and what ended at the start
+        mine = [most[workers.index(pid)]] if name == "worker" else most if name == "engine" else []
+        rows[:, 2] -= sum((until(each, rows[:, 0]) for each in mine), np.zeros(len(rows)))
         for column, quantity in enumerate(("rss_mb", "fds", "threads"), start=1):
             grown = growth(rows[:, [0, column]], span[1] - span[0])
             found.append(Line(f"{name} {pid}", quantity, float(np.median(rows[:, column])), grown))
@@ -131,8 +161,10 @@ def main() -> int:
         command += ["--out", str(folder / "run"), "--rate", str(rate), "--duration", f"{args.minutes * 60:g}s"]
         command += ["--input-tokens", "32", "--output-tokens", str(TOKENS), "--workers", str(args.workers)]
         seen = watched(command)
-        lines = [*lines_of(seen, args.minutes), lag_line(folder / "run", args.minutes)]
         run = json.loads((folder / "run" / "run.json").read_text())
+        most = most_in_flight(folder / "run", run["clock"]["start_ns"] / 1e9)
+        lines = lines_of(seen, run["clock"]["start_ns"] / 1e9, args.minutes, most)
+        lines.append(lag_line(folder / "run", args.minutes))
     print(f"{rate:g} requests/s × {TOKENS} tokens for {args.minutes:g} min; growth over the run with its 95 % interval")
     print(f"{'process':<16}{'quantity':<18}{'level':>10}  {'growth':<28}{'may grow':>9}")
     for each in lines:

@@ -92,9 +92,9 @@ _NULLS = rb'(?:,"[a-z_]+":null){0,20}'
 # that part (github.com/python/cpython/issues/106052). What is repeated has a bound instead.
 USUAL = re.compile(
     (
-        rb'\{"id":"[^"\\]*","object":"[a-z._]+","created":\d+,"model":"[^"\\]*"'
-        rb'(?:,"(?:system_fingerprint|service_tier)":(?:null|"[^"\\]*")){0,4}'
-        rb',"choices":\[\{"index":0, ?'
+        rb'\{(?:"id":"[^"\\]*","object":"[a-z._]+","created":\d+,"model":"[^"\\]*"'
+        rb'(?:,"(?:system_fingerprint|service_tier)":(?:null|"[^"\\]*")){0,4}, ?)?'
+        rb'"choices":\[\{"index":0, ?'
         rb'(?:"text":"(?P<text>PLAIN?+)"'
         rb'|"delta":\{(?:"role":(?:null|"assistant"), ?)?'
         rb'"(?P<field>content|reasoning|reasoning_content|refusal)":"(?P<delta>PLAIN?+)"NULLS\})'
@@ -108,7 +108,7 @@ USUAL = re.compile(
     .replace(b"IDS", IDS)
     .replace(b'":', b'": ?')
     .replace(b',"', b', ?"')
-).fullmatch  # as vLLM, SGLang and OpenAI write it; whatever differs goes to orjson
+).fullmatch  # as vLLM, SGLang and OpenAI write it, or with its choice alone; whatever differs goes to orjson
 
 _FIELDS = {b"content": CONTENT, b"reasoning": REASONING, b"reasoning_content": REASONING, b"refusal": REFUSAL}
 

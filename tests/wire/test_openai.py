@@ -31,7 +31,16 @@ OPENAI = (
     '"system_fingerprint":"fp_1","choices":[{"index":0,"delta":{"content":TEXT},"logprobs":null,'
     '"finish_reason":FINISH}]USAGE,"obfuscation":"aB3"}'
 )
-FORMS = {"vllm text": VLLM_TEXT, "vllm chat": VLLM_CHAT, "sglang": SGLANG, "openai": OPENAI}
+BARE_TEXT = '{"choices":[{"index":0,"text":TEXT,"finish_reason":FINISH,"token_ids":IDS}]USAGE}'
+BARE_CHAT = '{"choices":[{"index":0,"delta":{"content":TEXT},"finish_reason":FINISH}]USAGE}'
+FORMS = {
+    "vllm text": VLLM_TEXT,
+    "vllm chat": VLLM_CHAT,
+    "sglang": SGLANG,
+    "openai": OPENAI,
+    "bare text": BARE_TEXT,
+    "bare chat": BARE_CHAT,
+}
 
 
 def word(form: str, text: str, finish: str = "null", ids: str = "null", usage: str = "") -> bytes:
@@ -43,7 +52,7 @@ def word(form: str, text: str, finish: str = "null", ids: str = "null", usage: s
 @pytest.mark.parametrize("spaces", [False, True])
 @pytest.mark.parametrize("form", FORMS)
 def test_the_usual_forms_need_no_json_parser(form: str, monkeypatch: pytest.MonkeyPatch, *, spaces: bool) -> None:
-    """Text events of vLLM, SGLang and OpenAI are read by the one regex, with and without spaces."""
+    """Text events of vLLM, SGLang and OpenAI, and bare choices, are read by the one regex, with and without spaces."""
     monkeypatch.setattr(openai, "_read", None)
     data = word(FORMS[form], " a")
     if spaces:
