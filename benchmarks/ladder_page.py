@@ -27,6 +27,8 @@ TONES = ("slobench", "floor", "vllm bench serve", "GuideLLM", "AIPerf", "EvalSco
 LEAST_MS = 0.01
 """Smaller errors are drawn here."""
 
+ERRORS = ("ttft_p50", "ttft_p99", "tpot_p50", "tpot_p99")
+
 STYLE = """<style>
 svg { background: #fff } text.note { paint-order: stroke; stroke: #fff; stroke-width: 3px }
 text { font: 12px system-ui, sans-serif; fill: #59636e } .grid { stroke: #eef1f4 } .frame { stroke: #b8c0c8 }
@@ -160,8 +162,10 @@ def ratio(climbs: Sequence[Line]) -> str:
     rates = {each["tool"]: usable_rate(climbs, each["tool"]) or 0.0 for each in climbs}
     ours, _ = rates.pop("slobench", 0.0), rates.pop("floor", 0.0)
     best = max(rates.values(), default=0.0)
+    if not rates:
+        return "no peer was measured."
     if not ours or not best:
-        return "No ratio: slobench or every peer has no usable rate here."
+        return "no ratio: slobench or every peer has no usable rate here."
     names = " and ".join(tool for tool, rate in rates.items() if rate == best)
     valid = valid_rate(climbs, "slobench")
     told = f"slobench {ours:g}, the best peer ({names}) {best:g} requests/s: {ours / best:.1f} ×"
@@ -198,6 +202,26 @@ def detail(lines: Iterable[Line]) -> str:
         "TPOT p50 error",
     )
     return table((*heads, "TPOT p99 error", "send lag p99", "usable", "its verdict"), rows)
+
+
+def by_mode(lines: Sequence[Line]) -> str:
+    """One row a way to answer: how far each tool can be believed, and how wrong it is at most up to there."""
+    every = levels(lines)
+    tools = list(dict.fromkeys(each["tool"] for each in every))
+    rows = []
+    for mode in sorted({each["mode"] for each in every}, reverse=True):
+        row = [mode]
+        for tool in tools:
+            mine = [each for each in every if each["mode"] == mode and each["tool"] == tool]
+            good = [each for each in mine if each["usable"]]
+            wrong = (max((abs(error(each, name)) for each in good), default=math.nan) for name in ERRORS)
+            row += [shown(usable_rate(mine, tool), "g"), shown(valid_rate(mine, tool), "g")]
+            row += [" · ".join(shown(each, ".2f") for each in wrong)]
+        rows.append(row)
+    heads = ["mode"]
+    for tool in tools:
+        heads += [f"{tool}: usable", "called VALID", "largest error of TTFT p50 · p99, TPOT p50 · p99, ms"]
+    return table(heads, rows)
 
 
 def _pair(line: Line, name: str) -> str:
@@ -252,7 +276,8 @@ def written(history: Sequence[Line], page: Path | None) -> str:
     blocks = {"summary": "\n\n".join((conditions(lines), summary(lines), *ratios))}
     for part in ("ladder", "edge", "apart", "modes"):
         of_it = [each for each in lines if each["part"] == part]
-        blocks[part] = detail(of_it) if of_it else "Not measured then."
+        form = by_mode if part == "modes" else detail
+        blocks[part] = form(of_it) if of_it else "Not measured then."
     if page is not None:
         text = page.read_text(encoding="utf-8")
         for name, block in blocks.items():
