@@ -84,11 +84,27 @@ static const char *after_bytes(const char *at, const char *end, const char *expe
     return (size_t)(end - at) >= size && memcmp(at, expected, size) == 0 ? at + size : NULL;
 }
 
+/* Whether eight bytes hold no quote, no backslash and no control character, all at once: a byte is zero, or less than
+   0x20, where taking 1, or 0x20, from it borrows from its highest bit (H. S. Warren, Hacker's Delight, 6-1). */
+static bool eight_plain(const char *at)
+{
+    const uint64_t each = 0x0101010101010101, high = 0x8080808080808080;
+    uint64_t word;
+    memcpy(&word, at, sizeof word);
+    uint64_t quote = word ^ each * '"', backslash = word ^ each * '\\';
+    uint64_t found = ((quote - each) & ~quote) | ((backslash - each) & ~backslash) | ((word - each * 0x20) & ~word);
+    return (found & high) == 0;
+}
+
 /* JSON text that is not empty, up to the quote that ends it; \u is left to the parsers, as in openai.py. */
 static const char *after_text(const char *at, const char *end)
 {
     const char *start = at;
-    while (at < end && *at != '"') {
+    for (;;) {
+        while (end - at >= 8 && eight_plain(at))
+            at += 8;
+        if (at >= end || *at == '"')
+            break;
         if ((unsigned char)*at < 0x20)
             return NULL;
         if (*at == '\\') {

@@ -283,6 +283,17 @@ def test_events_of_one_read_are_coalesced_but_for_the_last(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("odd", [0x00, 0x1F, 0x20, 0x21, 0x22, 0x23, 0x5B, 0x5C, 0x5D, 0x7F, 0x80, 0xA2, 0xDC, 0xFF])
+def test_any_byte_anywhere_in_a_text_is_read_as_the_parsers_read_it(kind: Kind, odd: int) -> None:
+    """A text is looked through eight bytes at a time, so a byte may stand anywhere in the eight, or after them."""
+    plain = chunk(SPEAKS["completions"].text("x" * 19))
+    for position in (0, 1, 6, 7, 8, 9, 15, 16, 18):
+        event = plain.replace(b"x" * 19, b"x" * position + bytes([odd]) + b"x" * (18 - position))
+        pieces = [head(), plain, plain, event, plain]
+        assert untimed(receive(kind, pieces)) == untimed(receive("none", pieces))
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_stream_that_is_reset_ends_as_the_connection_that_it_is(kind: Kind) -> None:
     """The reset of a plain stream is handed up with its reason."""
     speaks = SPEAKS["completions"]
