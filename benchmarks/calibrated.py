@@ -100,9 +100,9 @@ class Server:
 
 
 def launched(command: list[str], folder: Path, limit_s: float, cores: str) -> tuple[int, float, float]:
-    """Run a command on these cores ("": on all) to its end: exit code, CPU seconds of all that it waited for, MB of its largest process.
+    """Run a command to its end: exit code, CPU seconds of all that it waited for, MB of its largest process.
 
-    The output is kept in folder/tool.log. One that takes longer than limit_s is killed with its whole group: exit -9,
+    cores: on which it may run; "": on all. The output is kept in folder/tool.log. One that takes longer than limit_s is killed with its whole group: exit -9,
     and nothing is known of its CPU.
     """
     found = folder / "used.json"
