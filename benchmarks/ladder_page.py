@@ -24,6 +24,7 @@ TOGETHER = timedelta(hours=3)
 """Lines of the newest one's last hours are compared with each other; older ones were other machines' weather."""
 
 TONES = ("slobench", "floor", "vllm bench serve", "GuideLLM", "AIPerf", "EvalScope perf", "inference-perf")
+NEAR = 0.55  # of both logarithms: names nearer than that would cover each other
 LEAST_MS = 0.01
 """Smaller errors are drawn here."""
 
@@ -244,6 +245,7 @@ def picture(lines: Sequence[Line]) -> str:
     plot = Plot(x, Axis(LEAST_MS, top, "log", shown_ms), 960, 460, "TTFT p99 error against the rate")
     plot.rule(5, "5 ms")
     plot.label(x.low, top / 1.3, "TTFT p99 error, ms", end=False)
+    ends: list[tuple[float, float, str]] = []
     for tool in dict.fromkeys(each["tool"] for each in known):
         tone = TONES.index(tool)
         mine = [each for each in known if each["tool"] == tool]
@@ -251,7 +253,14 @@ def picture(lines: Sequence[Line]) -> str:
         ys = np.array([abs(error(each, "ttft_p99")) for each in mine])
         plot.line(xs, ys, f"c{tone}")
         plot.dots(xs, ys, f"c{tone}")
-        plot.label(xs[-1], ys[-1], tool, end=False)
+        ends.append((xs[-1], ys[-1], tool))
+    placed: list[tuple[float, float]] = []
+    for at, value, tool in sorted(ends, key=lambda end: -end[1]):
+        height = value
+        while any(abs(math.log(at / px)) < NEAR and abs(math.log(height / py)) < NEAR for px, py in placed):
+            height /= 1.1
+        placed.append((at, height))
+        plot.label(at, height, tool, end=False)
     opened = '<svg xmlns="http://www.w3.org/2000/svg" width="960" height="460" '
     return plot.svg().replace("<svg ", opened, 1).replace(">", f">{STYLE}", 1) + "\n"
 
