@@ -64,7 +64,11 @@ class GpuSource:
         return {"gpu_utilisation": self._nvml.nvmlDeviceGetUtilizationRates(self._handle).gpu / 100}
 
     def _memory(self) -> Mapping[str, float]:
-        memory = self._nvml.nvmlDeviceGetMemoryInfo(self._handle)
+        nvml = self._nvml
+        try:  # what the driver keeps for itself is no part of `used` then, as nvidia-smi has it: 0.6 GiB of an H200
+            memory = nvml.nvmlDeviceGetMemoryInfo(self._handle, nvml.nvmlMemory_v2)
+        except nvml.NVMLError:  # a driver before 510
+            memory = nvml.nvmlDeviceGetMemoryInfo(self._handle)
         return {"gpu_memory_used_bytes": memory.used, "gpu_memory_bytes": memory.total}
 
     def _power(self) -> Mapping[str, float]:

@@ -11,15 +11,16 @@ class NVMLError(Exception):
 
 
 class FakeNvml:
-    """Two GPUs; `lacking`: calls that they do not support."""
+    """Two GPUs; `lacking`: calls that they do not support; `v2`: the driver tells its own memory apart."""
 
     NVMLError = NVMLError
     NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
+    nvmlMemory_v2 = 0x2000028  # noqa: N815
     names = ("NVIDIA H100 80GB HBM3", b"NVIDIA L4")
     uuids = ("GPU-aaaa1111", "GPU-bbbb2222")
 
-    def __init__(self, *lacking: str, reasons: int = 0, driver: bool = True) -> None:
-        self.lacking, self.reasons, self.driver = lacking, reasons, driver
+    def __init__(self, *lacking: str, reasons: int = 0, driver: bool = True, v2: bool = True) -> None:
+        self.lacking, self.reasons, self.driver, self.v2 = lacking, reasons, driver, v2
 
     def __getattribute__(self, name: str) -> Any:
         if name.startswith("nvml") and name in object.__getattribute__(self, "lacking"):
@@ -49,8 +50,12 @@ class FakeNvml:
     def nvmlDeviceGetUtilizationRates(self, _handle: int) -> SimpleNamespace:  # noqa: N802
         return SimpleNamespace(gpu=87, memory=40)
 
-    def nvmlDeviceGetMemoryInfo(self, _handle: int) -> SimpleNamespace:  # noqa: N802
-        return SimpleNamespace(used=72 * 2**30, total=80 * 2**30, free=8 * 2**30)
+    def nvmlDeviceGetMemoryInfo(self, _handle: int, version: int | None = None) -> SimpleNamespace:  # noqa: N802
+        if version is None:
+            return SimpleNamespace(used=73 * 2**30, total=80 * 2**30, free=7 * 2**30)
+        if not self.v2:
+            raise NVMLError("Function Not Found")
+        return SimpleNamespace(used=72 * 2**30, reserved=2**30, total=80 * 2**30, free=7 * 2**30)
 
     def nvmlDeviceGetPowerUsage(self, _handle: int) -> int:  # noqa: N802
         return 650_500

@@ -32,6 +32,11 @@ def test_everything_is_read_in_plain_units() -> None:
     assert found["gpu_energy_j"] == pytest.approx(123_456.789)
 
 
+def test_memory_of_an_old_driver_is_read_too() -> None:
+    """It counts what it keeps for itself as used."""
+    assert told(FakeNvml(v2=False))["gpu_memory_used_bytes"] == 73 * 2**30
+
+
 @pytest.mark.parametrize(
     ("reasons", "throttled"), [(0x0, 0), (0x1, 0), (0x2, 0), (0x4, 1), (0x8, 1), (0x20, 1), (0x41, 1), (0x80, 1)]
 )
