@@ -15,6 +15,12 @@ class Clock(Protocol):
         ...
 
 
+class EpochClock(Clock, Protocol):
+    """CLOCK_MONOTONIC, counted from `epoch_ns`."""
+
+    epoch_ns: int
+
+
 class MonotonicClock:
     """CLOCK_MONOTONIC, shared by all processes of one host."""
 

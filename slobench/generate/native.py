@@ -7,7 +7,7 @@ import select
 from types import ModuleType
 from typing import Literal
 
-from slobench.clock import Clock
+from slobench.clock import EpochClock
 from slobench.errors import UsageError
 from slobench.generate.exchange import ReadCounters
 from slobench.generate.plain import PlainReader, PythonPlainReader, Ready, Taken
@@ -42,10 +42,10 @@ def find_set_timer(choice: Choice) -> SetTimer | None:
     return found
 
 
-def make_reader(choice: Choice, epoll: select.epoll, clock: Clock, counters: ReadCounters) -> PlainReader:
+def make_reader(choice: Choice, epoll: select.epoll, clock: EpochClock, counters: ReadCounters) -> PlainReader:
     """The reader asked for; `auto`: the native one where it can be had.
 
-    clock: one that counts from an `epoch_ns` on CLOCK_MONOTONIC. Raises UsageError where `native` cannot be had.
+    Raises UsageError where `native` cannot be had.
     """
     if choice != "python":
         module, why = find()

@@ -11,13 +11,15 @@ from __future__ import annotations
 import re
 import select
 import socket
+import time
 from typing import NamedTuple, Protocol
 
-from slobench.clock import Clock
+from slobench.clock import EpochClock
 from slobench.generate.exchange import ReadCounters
 from slobench.generate.opening import Opening
-from slobench.generate.stamps import Receiver
+from slobench.generate.stamps import ANCILLARY_BYTES, BELIEVABLE_LAG_NS, Receiver, stamp_of
 from slobench.names import NULL
+from slobench.records.buffers import CHUNK_ROW
 from slobench.wire.openai import CLOSING, OPENING, Shape
 from slobench.wire.sink import ChunkSink
 
@@ -105,17 +107,17 @@ class _Stream:
     """A plain stream, and what its reads are held against."""
 
     __slots__ = (
-        "active", "add", "alone", "awaits_head", "channel", "chunked", "events", "first_error_ns", "first_ns",
-        "first_tokens", "frames", "has_ids", "headers_ns", "index", "lag_max_ns", "last_ns", "opening", "prefix",
-        "previous_ns", "reads", "sock", "suffix", "tail", "tokens", "varying",
+        "add", "alone", "awaits_head", "channel", "chunked", "events", "first_error_ns", "first_ns",
+        "first_tokens", "frames", "has_ids", "headers_ns", "index", "lag_max_ns", "last_ns", "opening", "packed",
+        "prefix", "previous_ns", "reads", "receive", "suffix", "tail", "tokens", "varying",
     )  # fmt: skip
 
     def __init__(
         self, sock: socket.socket, index: int, shape: Shape | Opening, sink: ChunkSink, *, chunked: bool
     ) -> None:
-        self.sock = sock
+        self.receive = sock.recvmsg_into
         self.index = index
-        self.add = sink.add
+        self.add, self.packed = sink.add, sink.packed
         self.chunked = chunked
         self.prefix: bytes | None = None  # of an event, as it comes on the wire; None: none has come
         self.suffix = shape.raw_suffix
@@ -125,7 +127,6 @@ class _Stream:
         self.channel = shape.channel
         self.opening: Opening | None = None  # it is awaited, or came
         self.awaits_head = False
-        self.active = True
         self.frames: dict[int, _Frame] = {}  # by size of the read
         self.alone = 0  # reads of one event, which are not in `reads` and `events`
         self.reads = self.events = self.tokens = 0
@@ -146,11 +147,13 @@ class PythonPlainReader:
 
     kind = "python"
 
-    def __init__(self, epoll: select.epoll, clock: Clock, counters: ReadCounters) -> None:
+    def __init__(self, epoll: select.epoll, clock: EpochClock, counters: ReadCounters) -> None:
         self.ready = 0
         self._epoll = epoll
+        self._clock, self._counters = clock, counters
         self._receiver = Receiver(clock, counters)
         self._streams: dict[int, _Stream] = {}
+        self._active: dict[int, _Stream] = {}
 
     def poll(self, limit: int) -> list[Ready]:
         """As PlainReader."""
@@ -164,21 +167,34 @@ class PythonPlainReader:
 
     def _look(self, limit: int, handed: list[Ready]) -> int:
         """Look at sockets that are ready; return how many there were."""
-        streams, read, buffer = self._streams, self._receiver.read_here, self._receiver.buffer
+        active, receiver = self._active, self._receiver
+        buffer, into, pack = receiver.buffer, receiver.into, CHUNK_ROW.pack
+        monotonic_ns, time_ns, epoch_ns = time.monotonic_ns, time.time_ns, self._clock.epoch_ns
+        reads = 0
         found = self._epoll.poll(0, limit)
         for fd, events in found:
-            stream = streams.get(fd)
-            if stream is None or not stream.active or not events & READABLE:
+            stream = active.get(fd)
+            if stream is None or not events & READABLE:
                 handed.append(Ready(fd, events))
                 continue
             try:
-                size, t_ns, lag_ns = read(stream.sock)
+                size, ancillary, _, _ = stream.receive(into, ANCILLARY_BYTES)
             except BlockingIOError:
                 continue
             except OSError as error:
-                stream.active = False
-                handed.append(Ready(fd, events, b"", self._receiver.now_ns(), 0, error.errno or 0))
+                del active[fd]
+                handed.append(Ready(fd, events, b"", receiver.now_ns(), 0, error.errno or 0))
                 continue
+            now_ns, wall_ns = monotonic_ns() - epoch_ns, time_ns()
+            lag_ns = NULL
+            if ancillary:
+                seconds, nanoseconds = stamp_of(ancillary[0][2])
+                lag_ns = wall_ns - (seconds * 1_000_000_000 + nanoseconds)
+            if 0 <= lag_ns <= BELIEVABLE_LAG_NS:  # as Receiver.date, without a call for each read
+                t_ns = now_ns - lag_ns
+                reads += 1
+            else:
+                t_ns, lag_ns = receiver.date(size, ancillary, now_ns, wall_ns)
             # Bytes of a stream come in their order: a stop between the readings of two clocks must not turn it round.
             if t_ns < stream.previous_ns:  # noqa: PLR1730 (max() costs a call for every read)
                 t_ns = stream.previous_ns
@@ -193,7 +209,11 @@ class PythonPlainReader:
                     if stream.has_ids:
                         tokens = match[1].count(b",") + 1
                         stream.tokens += tokens
-                    stream.add(stream.index, t_ns, tokens, nbytes, stream.channel, lag_ns, False)
+                    packed = stream.packed
+                    if packed is None:
+                        stream.add(stream.index, t_ns, tokens, nbytes, stream.channel, lag_ns, False)
+                    else:
+                        packed += pack(stream.index, t_ns, tokens, nbytes, stream.channel, lag_ns, False)
                     stream.alone += 1
                     stream.last_ns = stream.previous_ns = t_ns
                     if lag_ns > stream.lag_max_ns:  # noqa: PLR1730 (max() costs a call for every read)
@@ -201,13 +221,16 @@ class PythonPlainReader:
                     continue
             data = bytes(buffer[:size])
             if not _take(stream, data, t_ns, lag_ns):
-                stream.active = False
+                del active[fd]
                 handed.append(Ready(fd, events, data, t_ns, lag_ns))
+        self._counters.reads += reads
         return len(found)
 
     def begin(self, sock: socket.socket, index: int, shape: Shape, chunked: bool, sink: ChunkSink, /) -> None:  # noqa: FBT001
         """As PlainReader."""
-        stream = self._streams[sock.fileno()] = _Stream(sock, index, shape, sink, chunked=chunked)
+        stream = self._streams[sock.fileno()] = self._active[sock.fileno()] = _Stream(
+            sock, index, shape, sink, chunked=chunked
+        )
         stream.prefix = shape.raw_prefix
 
     def open(
@@ -221,12 +244,15 @@ class PythonPlainReader:
         /,
     ) -> None:
         """As PlainReader."""
-        stream = self._streams[sock.fileno()] = _Stream(sock, index, opening, sink, chunked=True)
+        stream = self._streams[sock.fileno()] = self._active[sock.fileno()] = _Stream(
+            sock, index, opening, sink, chunked=True
+        )
         stream.opening, stream.previous_ns, stream.awaits_head = opening, previous_ns, awaits_head
 
     def end(self, fd: int, /) -> Taken:
         """As PlainReader."""
         stream = self._streams.pop(fd)
+        self._active.pop(fd, None)
         tokens = stream.tokens if stream.has_ids else NULL
         counts = (stream.reads + stream.alone, stream.events + stream.alone, tokens, stream.last_ns, stream.lag_max_ns)
         first = (stream.headers_ns, stream.first_ns, stream.first_tokens, stream.first_error_ns)

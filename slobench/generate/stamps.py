@@ -12,10 +12,13 @@ from slobench.generate.exchange import ReadCounters
 
 _SO_TIMESTAMPNS = 35  # asm-generic/socket.h; Python's socket module has no name for it
 _TIMESPEC = struct.Struct("@qq")
-_unpack = _TIMESPEC.unpack
-_ANCILLARY_BYTES = socket.CMSG_SPACE(_TIMESPEC.size) if hasattr(socket, "CMSG_SPACE") else 0
-_BELIEVABLE_LAG_NS = 5 * 10**9  # a larger or negative lag is a step of the wall clock
+stamp_of = _TIMESPEC.unpack
+"""Seconds and nanoseconds of a stamp."""
+ANCILLARY_BYTES = socket.CMSG_SPACE(_TIMESPEC.size) if hasattr(socket, "CMSG_SPACE") else 0
+BELIEVABLE_LAG_NS = 5 * 10**9  # a larger or negative lag is a step of the wall clock
 _READ_BYTES = 256 * 1024
+
+Ancillary = list[tuple[int, int, bytes]]
 
 
 class Receiver:
@@ -26,15 +29,13 @@ class Receiver:
     reads changes nothing.
     """
 
-    __slots__ = ("_buffers", "_counters", "_view", "buffer", "kernel", "now_ns")
+    __slots__ = ("_counters", "buffer", "into", "kernel", "now_ns")
 
     def __init__(self, clock: Clock, counters: ReadCounters) -> None:
         self.now_ns = clock.now_ns
         self._counters = counters
         self.buffer = bytearray(_READ_BYTES)
-        """Where `read_here` puts what it read."""
-        self._view = memoryview(self.buffer)
-        self._buffers = [self._view]
+        self.into = [memoryview(self.buffer)]
         self.kernel = sys.platform == "linux"
         counters.stamps = "kernel" if self.kernel else "user"
 
@@ -48,24 +49,25 @@ class Receiver:
 
         Raises BlockingIOError where there is nothing, OSError where the connection failed.
         """
-        count, t_ns, lag_ns = self.read_here(sock)
-        return bytes(self._view[:count]), t_ns, lag_ns
-
-    def read_here(self, sock: socket.socket) -> tuple[int, int, int]:
-        """As `read`, but the bytes are left in `buffer` until the next read; return their number."""
-        if not self.kernel:
-            return sock.recv_into(self._view), self.now_ns(), 0
-        count, ancillary, _, _ = sock.recvmsg_into(self._buffers, _ANCILLARY_BYTES)
+        ancillary: Ancillary = []
+        if self.kernel:
+            count, ancillary, _, _ = sock.recvmsg_into(self.into, ANCILLARY_BYTES)
+        else:
+            count = sock.recv_into(self.into[0])
         # Both clocks at once: were this process stopped between the two, the read would be dated as much too early.
-        now_ns, wall_ns = self.now_ns(), time.time_ns()
+        t_ns, lag_ns = self.date(count, ancillary, self.now_ns(), time.time_ns())
+        return bytes(self.into[0][:count]), t_ns, lag_ns
+
+    def date(self, count: int, ancillary: Ancillary, now_ns: int, wall_ns: int) -> tuple[int, int]:
+        """When a read that ended now was received, and our lag behind that."""
         counters = self._counters
         counters.reads += 1
         if ancillary:
-            seconds, nanoseconds = _unpack(ancillary[0][2])
+            seconds, nanoseconds = stamp_of(ancillary[0][2])
             lag_ns = wall_ns - (seconds * 1_000_000_000 + nanoseconds)
-            if 0 <= lag_ns <= _BELIEVABLE_LAG_NS:
-                return count, now_ns - lag_ns, lag_ns
+            if 0 <= lag_ns <= BELIEVABLE_LAG_NS:
+                return now_ns - lag_ns, lag_ns
             counters.clock_steps += 1
-        elif count:
+        elif count and self.kernel:
             counters.unstamped += 1  # the read at EOF never has a stamp
-        return count, now_ns, 0
+        return now_ns, 0
