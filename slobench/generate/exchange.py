@@ -45,9 +45,11 @@ class Transport(Protocol):
     """Sends exchanges and reports each one's end; never blocks, never waits for a free slot.
 
     next_send_ns: when the loop will send next, on the run's clock; work that can wait is put off around it.
+    send_due: sends what is due by then; for transports to call between two pieces of their work.
     """
 
     next_send_ns: int
+    send_due: Callable[[], None]
 
     async def open(self) -> None:
         """Resolve the name, load TLS settings. Raises UsageError where that cannot be done."""

@@ -7,7 +7,7 @@ import errno
 import io
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from urllib.parse import urlsplit
@@ -51,6 +51,7 @@ class AiohttpTransport:
     ) -> None:
         """endpoints: by class code; one server, reached in one way, with paths and headers of each class."""
         self.next_send_ns = NEVER
+        self.send_due: Callable[[], None] = lambda: None
         self._endpoint = endpoint = endpoints[0]
         self._now_ns = clock.now_ns
         self._on_end = on_end

@@ -120,6 +120,7 @@ class Worker:
         else:
             self._load = OpenLoop(sender, clock, epoch_ns, grows=job.grows)
         sender.after_end = self._load.after_end
+        sender.transport.send_due = self._load.on_due
         self._load.pacer = make_pacer(asyncio.get_running_loop(), self._load.on_due, self._set_timer)
         self._beat_ns = epoch_ns
         self._beats.arm(epoch_ns)

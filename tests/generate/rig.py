@@ -131,6 +131,7 @@ class FakeTransport:
 
     def __init__(self, clock: VirtualClock, service: Service) -> None:
         self.next_send_ns = NEVER
+        self.send_due: Callable[[], None] = lambda: None
         self.on_end: Callable[[Exchange], None]
         self.open_now: dict[int, Exchange] = {}
         self.most_open = 0

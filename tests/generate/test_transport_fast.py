@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from collections import Counter
 
 import pytest
@@ -11,6 +12,7 @@ import uvloop
 
 from slobench.clock import MonotonicClock
 from slobench.generate.exchange import Exchange, ReadCounters
+from slobench.generate.plain import Ready
 from slobench.generate.transport_fast import FastTransport
 from slobench.names import Outcome
 from slobench.pacer import NEVER
@@ -108,3 +110,93 @@ def test_requests_leave_no_cycles_behind(*, gather: bool) -> None:
             gc.set_debug(0)
             gc.enable()
     assert not left
+
+
+async def well(_server: MockServer, _seen: Seen) -> int:
+    """Answer every request."""
+    return 200
+
+
+def sends_between(transport: FastTransport, done: list[Exchange]) -> list[int]:
+    """Let a send fall due when the first reply has ended, 6 ms later; how many had ended when it went out."""
+    sent_after: list[int] = []
+
+    def send_due() -> None:
+        sent_after.append(len(done))
+        transport.next_send_ns = NEVER
+
+    def on_end(exchange: Exchange) -> None:
+        done.append(exchange)
+        if len(done) == 1:
+            time.sleep(0.006)  # the other ends have waited for so long now that they do not wait for a quiet moment
+            transport.next_send_ns = transport._now_ns()
+
+    transport.send_due, transport._on_end = send_due, on_end
+    return sent_after
+
+
+def test_a_send_that_falls_due_goes_out_before_the_next_reply_is_decoded() -> None:
+    """Of replies that end together, as those of one step of a server do, only one holds up a send."""
+    clock = MonotonicClock()
+    done: list[Exchange] = []
+
+    async def main(url: str) -> list[int]:
+        endpoint = Endpoint(url=url, model="tiny")
+        transport = FastTransport((endpoint,), clock, done.append, "test", ReadCounters(), gather=True)
+        await transport.open()
+        sent_after = sends_between(transport, done)
+        for index in range(12):
+            reply = Reply(index=index, api="completions", stream=True, due_tokens=None, chunks=Rows())  # type: ignore[arg-type]
+            now_ns = clock.now_ns()
+            transport.start(Exchange(index, index, now_ns, now_ns, b'{"prompt":[1],"max_tokens":2}', reply))
+        transport._slice_planned = True  # let them gather until all are there
+        while sum(b"[DONE]" in read[0] for each in transport._decode_queue for read in each.pending) < 12:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        transport._decode_slice()
+        while len(done) < 12:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        await transport.close()
+        return sent_after
+
+    with MockServer(well) as server, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(asyncio.wait_for(main(server.url), 30)) == [1]
+    assert {each.outcome for each in done} == {Outcome.OK}
+
+
+class Looks:
+    """A reader that always finds as many sockets as it may look at."""
+
+    ready = 0
+
+    def __init__(self) -> None:
+        self.limits: list[int] = []
+
+    def poll(self, limit: int) -> list[Ready]:
+        self.limits.append(limit)
+        self.ready = limit
+        return []
+
+
+@pytest.mark.parametrize("burst", [False, True])
+def test_a_send_that_falls_due_goes_out_between_reads(*, burst: bool) -> None:
+    """A burst of tokens is read in parts; where sends are a burst themselves, the event loop comes between."""
+
+    async def main() -> tuple[list[int], list[int]]:
+        endpoint = Endpoint(url="http://127.0.0.1:9", model="tiny")
+        transport = FastTransport((endpoint,), MonotonicClock(), lambda _: None, "test", ReadCounters())
+        await transport.open()
+        looks, sent_after = Looks(), []
+        transport._plain = looks  # type: ignore[assignment]
+
+        def send_due() -> None:
+            sent_after.append(len(looks.limits))
+            transport.next_send_ns = 0 if burst else NEVER
+
+        transport.send_due, transport.next_send_ns = send_due, 0
+        transport._serve()
+        await transport.close()
+        return looks.limits, sent_after
+
+    limits, sent_after = asyncio.run(main())
+    assert sent_after == [1]
+    assert sum(limits) == (16 if burst else 64)
