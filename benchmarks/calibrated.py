@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 from peers import FOLDER, Floats, Load, Said, Tool
 
 FIRST_MS, GAP_MS, STEP_MS = 50, 10, 20
@@ -39,24 +40,27 @@ class Mode:
     """How the server answers. step_ms: all running replies together, else each every GAP_MS a token by itself.
 
     event_bytes: 0 is an event with all the fields that vLLM sends, some 220 bytes. apart: the server has the first
-    core to itself, the client the others; else the kernel places both.
+    core to itself, the client the others; else the kernel places both. servers: processes that share one port, to
+    which the kernel deals the connections out.
     """
 
     step_ms: float | None = STEP_MS
     per_event: int = 1
     event_bytes: int = 0
     apart: bool = False
+    servers: int = 1
 
     def __str__(self) -> str:
         schedule = f"step {self.step_ms:g} ms" if self.step_ms else f"each by itself, {GAP_MS} ms a token"
         size = {0: "as vLLM's", 4096: "4 KiB"}.get(self.event_bytes, f"{self.event_bytes} B")
         tokens = "token" if self.per_event == 1 else "tokens"
-        return f"{schedule}, {self.per_event} {tokens} an event, {size}{', on cores of their own' * self.apart}"
+        places = ", on cores of their own" * self.apart + f", {self.servers} servers" * (self.servers > 1)
+        return f"{schedule}, {self.per_event} {tokens} an event, {size}{places}"
 
     def flags(self) -> list[str]:
         """Return refserver's flags."""
         asked = {"--step-ms": self.step_ms, "--per-chunk": self.per_event, "--event-bytes": self.event_bytes}
-        fixed = ["--ttft-ms", str(FIRST_MS), "--itl-ms", str(GAP_MS)]
+        fixed = ["--ttft-ms", str(FIRST_MS), "--itl-ms", str(GAP_MS), "--share", str(int(self.servers > 1))]
         return fixed + [word for key, value in asked.items() if value for word in (key, str(value))]
 
     def cores(self) -> tuple[str, str]:
@@ -71,32 +75,39 @@ class Server:
     def __init__(self, lab: Path, mode: Mode, log: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        self._log = log
+        self._logs = [log.with_suffix(f".{number}.csv") for number in range(mode.servers)]
         self._cores, _ = mode.cores()
-        self._command = [str(lab / "refserver"), "--port", str(port), "--log", str(log), *mode.flags()]
+        common = [str(lab / "refserver"), "--port", str(port), *mode.flags()]
+        self._commands = [[*common, "--log", str(each)] for each in self._logs]
+        self._processes: list[subprocess.Popen[str]] = []
         self.url = f"http://127.0.0.1:{port}"
-        self._port = port
         self.cpu_s = 0.0
         self.rows = np.empty((0, 4))
 
     def __enter__(self) -> Server:
-        self._process = subprocess.Popen(self._command, stderr=subprocess.PIPE, text=True)
-        if self._cores:
-            os.sched_setaffinity(self._process.pid, map(int, self._cores.split(",")))
+        for command in self._commands:
+            self._processes.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+        for process in self._processes:
+            if self._cores:
+                os.sched_setaffinity(process.pid, map(int, self._cores.split(",")))
+            self._await(psutil.Process(process.pid))
+        return self
+
+    def _await(self, process: psutil.Process) -> None:
         for _ in range(100):
-            with socket.socket() as trial:
-                if trial.connect_ex(("127.0.0.1", self._port)) == 0:
-                    return self
+            if any(each.status == psutil.CONN_LISTEN for each in process.net_connections("tcp")):
+                return
             time.sleep(0.02)
-        raise SystemExit(f"{self._command[0]} does not listen on port {self._port}")
+        raise SystemExit(f"{self._commands[0][0]} does not listen at {self.url}")
 
     def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        said = self._process.communicate()[1]
-        self.cpu_s = float(said.split("cpu_s")[1])
+        for process in self._processes:
+            process.terminate()
+        self.cpu_s = sum(float(process.communicate()[1].split("cpu_s")[1]) for process in self._processes)
         keys = ("recv_ns", "first_ns", "last_ns", "tokens")
-        rows = [[int(row[key]) for key in keys] for row in csv.DictReader(self._log.open()) if row["status"] == "done"]
-        self.rows = np.array(sorted(rows), dtype=np.float64).reshape(-1, 4)
+        every = (row for log in self._logs for row in csv.DictReader(log.open()) if row["status"] == "done")
+        rows = sorted([int(row[key]) for key in keys] for row in every)
+        self.rows = np.array(rows, dtype=np.float64).reshape(-1, 4)
 
 
 def launched(command: list[str], folder: Path, limit_s: float, cores: str) -> tuple[int, float, float]:

@@ -1,6 +1,6 @@
 """Up to which rate can a load generator's figures be believed? slobench, a floor client and its peers, rate by rate.
 
-    .venv/bin/python benchmarks/ladder.py [TOOL ...] [--parts ladder costs edge apart modes] [--seconds 7]
+    .venv/bin/python benchmarks/ladder.py [TOOL ...] [--parts ladder costs edge apart modes workers] [--seconds 7]
     .venv/bin/python benchmarks/ladder.py --table benchmarks/history/ladder.jsonl [--page docs/benchmarks.md]
 
 Against the calibrated server (fidelity/refserver.c), Poisson, replies of 64 tokens. Parts:
@@ -10,6 +10,7 @@ Against the calibrated server (fidelity/refserver.c), Poisson, replies of 64 tok
   edge    slobench: rates 1.1 apart up to its saturation
   apart   slobench and the floor: the ladder in step, client and server on cores of their own
   modes   slobench and the floor: free and in step, 1 and 8 tokens an event, events of 64 B and 4 KiB, rates 2.56 apart
+  workers slobench: 1, 2, 4, … workers against as many servers, as long as there is a core for each; rates 1.25 apart
 Usable: at least 99 % of the rate achieved and of the requests served, TTFT p99 within 5 ms of the server's own. Where
 a tool does not keep its schedule, its rate is allowed the chance of a Poisson count (2/√n) besides. Whether slobench
 called its own run VALID stands beside that.
@@ -21,6 +22,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
+import os
 import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
@@ -32,11 +34,12 @@ import fidelity
 import history
 import ladder_page
 from calibrated import Mode, measure
-from peers import Load, Tool, aiperf, evalscope, floor, guidellm, inference_perf, slobench_run, vllm
+from peers import Arguments, Load, Tool, aiperf, evalscope, floor, guidellm, inference_perf, slobench_run, vllm
 
 TOOLS = [each.TOOL for each in (slobench_run, floor, vllm, guidellm, aiperf, evalscope, inference_perf)]
 RATE, STEP, LOWEST = 10.0, 1.6, -3  # a ladder's rates are RATE × STEP^k
 EDGE_RATE, EDGE_STEP = 1000.0, 1.1
+WORKER_RATE, WORKER_STEP = 1000.0, 1.25
 TOKENS = 64
 MOST_ERROR_MS, LEAST = 5.0, 0.99
 ENDED = (0, 3)  # slobench ends with 3 where it calls its run INVALID; no peer does
@@ -44,7 +47,7 @@ COSTS = (Load(100, 200, 8), Load(100, 1000, 8), Load(100, 1000, 128))  # as fide
 MODES = [Mode(step, per, size) for step in (20, None) for per in (1, 8) for size in (64, 4096)]
 STEP_AND_FREE = (Mode(), Mode(None))
 OURS, FLOOR = "slobench", "floor"
-PARTS = ("ladder", "costs", "edge", "apart", "modes")
+PARTS = ("ladder", "costs", "edge", "apart", "modes", "workers")
 
 
 def usable(figures: dict[str, Any]) -> bool:
@@ -69,7 +72,12 @@ class Ladder:
 
     def once(self, tool: Tool, load: Load, mode: Mode, part: str) -> dict[str, Any]:
         """Measure, print, keep."""
-        figures = {"part": part, "series": self._series, **measure(tool, load, mode, self._lab)}
+        figures = {
+            "part": part,
+            "series": self._series,
+            "servers": mode.servers,
+            **measure(tool, load, mode, self._lab),
+        }
         figures["usable"] = usable(figures)
         if figures.get("error") and not figures["exit"]:
             raise SystemExit(f"{tool.name} cannot be read: {figures['error']}\n  it said  {figures['log']}")
@@ -97,6 +105,13 @@ class Ladder:
         """Go up in small steps until two in a row are not usable."""
         _until_two_fail(self._level(tool, EDGE_RATE * EDGE_STEP**k, Mode(), "edge") for k in itertools.count())
 
+    def workers(self, tool: Tool) -> None:
+        """As `edge`, with 1, 2, 4, … generator processes and as many servers."""
+        for many in (2**k for k in range(len(os.sched_getaffinity(0)).bit_length() - 1)):
+            several = replace(tool, arguments=_with_workers(tool, many))
+            rates = (many * WORKER_RATE * WORKER_STEP**k for k in itertools.count())
+            _until_two_fail(self._level(several, rate, Mode(servers=many), "workers") for rate in rates)
+
     def _level(self, tool: Tool, rate: float, mode: Mode, part: str) -> bool:
         load = self.load(float(f"{rate:.3g}"))
         return any(self.once(tool, load, mode, part)["usable"] for _ in range(2))
@@ -110,6 +125,10 @@ class Ladder:
         """Every way the server can answer, in large steps, until a rate is not usable."""
         for mode in MODES:
             next(k for k in itertools.count(5, 2) if not self._level(tool, RATE * STEP**k, mode, "modes"))
+
+
+def _with_workers(tool: Tool, many: int) -> Arguments:
+    return lambda load, url, folder: [*tool.arguments(load, url, folder), "--workers", str(many)]
 
 
 def _until_two_fail(levels: Iterable[bool], failed: int = 0) -> None:
@@ -134,6 +153,8 @@ def measured(tools: list[Tool], parts: list[str], ladder: Ladder) -> None:
             ladder.edge(tool)
         if "apart" in parts and tool.name in {OURS, FLOOR}:
             ladder.climb(tool, Mode(apart=True), "apart")
+        if "workers" in parts and tool.name == OURS:
+            ladder.workers(tool)
         if "modes" in parts and tool.name in {OURS, FLOOR}:
             ladder.modes(tool)
 

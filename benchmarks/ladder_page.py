@@ -20,6 +20,7 @@ from scripts.validation import replaced
 
 Line = dict[str, Any]
 IN_STEP, FREE = str(Mode()), str(Mode(None))
+OURS = "slobench"
 TOGETHER = timedelta(hours=3)
 """Lines of the newest one's last hours are compared with each other; older ones were other machines' weather."""
 
@@ -27,6 +28,9 @@ TONES = ("slobench", "floor", "vllm bench serve", "GuideLLM", "AIPerf", "EvalSco
 NEAR = 0.55  # of both logarithms: names nearer than that would cover each other
 LEAST_MS = 0.01
 """Smaller errors are drawn here."""
+
+WORKERS = "workers"
+"""The part that has its own conditions: it needs more cores than the others."""
 
 ERRORS = ("ttft_p50", "ttft_p99", "tpot_p50", "tpot_p99")
 
@@ -161,14 +165,14 @@ def summary(lines: Sequence[Line]) -> str:
 def ratio(climbs: Sequence[Line]) -> str:
     """The usable rate of slobench over that of the best peer."""
     rates = {each["tool"]: usable_rate(climbs, each["tool"]) or 0.0 for each in climbs}
-    ours, _ = rates.pop("slobench", 0.0), rates.pop("floor", 0.0)
+    ours, _ = rates.pop(OURS, 0.0), rates.pop("floor", 0.0)
     best = max(rates.values(), default=0.0)
     if not rates:
         return "no peer was measured."
     if not ours or not best:
         return "no ratio: slobench or every peer has no usable rate here."
     names = " and ".join(tool for tool, rate in rates.items() if rate == best)
-    valid = valid_rate(climbs, "slobench")
+    valid = valid_rate(climbs, OURS)
     told = f"slobench {ours:g}, the best peer ({names}) {best:g} requests/s: {ours / best:.1f} ×"
     return f"{told}; of runs that it called VALID, {valid:g}: {valid / best:.1f} ×." if valid else f"{told}."
 
@@ -225,6 +229,24 @@ def by_mode(lines: Sequence[Line]) -> str:
     return table(heads, rows)
 
 
+def by_workers(lines: Sequence[Line]) -> str:
+    """One row a number of generator processes: how far they can be believed, and how often as far as one."""
+    rows = []
+    alone: float | None = None
+    for many in sorted({each["servers"] for each in lines}):
+        mine = levels(each for each in lines if each["servers"] == many)
+        good = [each for each in mine if each["usable"]]
+        rate = usable_rate(mine, OURS)
+        alone = rate if many == 1 else alone
+        off = max((abs(error(each, "ttft_p99")) for each in good), default=math.nan)
+        valid = shown(valid_rate(mine, OURS), "g")
+        rows.append(
+            [str(many), shown(rate, "g"), shown(rate and alone and rate / alone, ".2f"), valid, shown(off, ".2f")]
+        )
+    heads = ("workers", "usable rate, requests/s", "times one worker's", "called VALID", "largest TTFT p99 error, ms")
+    return f"{conditions(lines)}\n\n{table(heads, rows)}"
+
+
 def _pair(line: Line, name: str) -> str:
     return f"{shown(line.get(f'true_{name}_ms'))} → {shown(line.get(f'{name}_ms'))}"
 
@@ -270,23 +292,29 @@ def conditions(lines: Sequence[Line]) -> str:
     machine = lines[-1]["machine"]
     dates = sorted(each["date"] for each in lines)
     commits = dict.fromkeys(each["commit"] or "?" for each in lines)
-    absent = [tool for tool in TONES if tool not in {each["tool"] for each in lines}]
     return (
         f"{dates[0][:16].replace('T', ' ')} to {dates[-1][11:16]} UTC; {machine['cpu']}, {machine['cores']} cores, "
         f"Linux {machine['kernel']}, Python {machine['python']}; commit {', '.join(commits)}; "
-        f"`python benchmarks/ladder.py`.{' Not measured then: ' + ', '.join(absent) + '.' if absent else ''}"
+        "`python benchmarks/ladder.py`."
     )
+
+
+def _absent(lines: Sequence[Line]) -> str:
+    absent = [tool for tool in TONES if tool not in {each["tool"] for each in lines}]
+    return f" Not measured then: {', '.join(absent)}." if absent else ""
 
 
 def written(history: Sequence[Line], page: Path | None) -> str:
     """The newest measurements as Markdown; into `page` and a picture beside it, where one is named."""
-    lines = latest(history)
+    lines = latest([each for each in history if each["part"] != WORKERS])
     ratios = (f"{name}: {ratio(ladder(lines, mode))}" for name, mode in (("In step", IN_STEP), ("Free", FREE)))
-    blocks = {"summary": "\n\n".join((conditions(lines), summary(lines), *ratios))}
+    blocks = {"summary": "\n\n".join((conditions(lines) + _absent(lines), summary(lines), *ratios))}
     for part in ("ladder", "edge", "apart", "modes"):
         of_it = [each for each in lines if each["part"] == part]
         form = by_mode if part == "modes" else detail
         blocks[part] = form(of_it) if of_it else "Not measured then."
+    of_workers = [each for each in history if each["part"] == WORKERS]  # by another machine, it may be, and another day
+    blocks[WORKERS] = by_workers(latest(of_workers)) if of_workers else "Not measured yet."
     if page is not None:
         text = page.read_text(encoding="utf-8")
         for name, block in blocks.items():

@@ -45,13 +45,17 @@ class Said:
     verdict: str | None = None
 
 
+Arguments = Callable[[Load, str, Path], list[str]]
+"""Of the load, the server's URL and a folder of the run."""
+
+
 @dataclass(frozen=True)
 class Tool:
-    """One load generator. arguments: of the load, the server's URL and a folder of the run; read: of that folder."""
+    """One load generator. read: of the folder of the run."""
 
     name: str
     program: Path
-    arguments: Callable[[Load, str, Path], list[str]]
+    arguments: Arguments
     read: Callable[[Path], Said]
     distribution: str | None = None
     first: int = 0  # where its ladder begins
