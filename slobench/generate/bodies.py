@@ -17,7 +17,7 @@ from slobench.workload.prompts import PromptMaker
 _READY_BYTES = 16 * 2**20
 _READY_ROWS = 4096
 _SLICE_NS = 500_000
-_QUIET_NS = 1_000_000
+_QUIET_NS = 100_000  # none is made this close to the next send, or twice as close as one takes
 
 
 class Bodies:
@@ -55,6 +55,7 @@ class Bodies:
             self._taken[:] = ((plan.turn if plan.scheduled_ns is None else plan.after) != 0).tobytes()
         self._began = self._working = False
         self._exhausted = False
+        self._making_ns = 0  # about the longest that one of the last took
         self.next_send_ns: Callable[[], int] = lambda: NEVER
 
     def replace_rows(self, plan: Plan, forgotten: int) -> None:
@@ -101,7 +102,7 @@ class Bodies:
         start_ns = self._now_ns()
         while self._has_room():
             at_ns = self._now_ns()
-            if self.next_send_ns() - at_ns < _QUIET_NS:
+            if self.next_send_ns() - at_ns < max(_QUIET_NS, 2 * self._making_ns):
                 loop.call_later(0.001, self._slice)
                 return
             if at_ns - start_ns > _SLICE_NS:
@@ -118,6 +119,7 @@ class Bodies:
                 self._next = row + 1
             body = self._ready[row] = self._make(row)
             self._ready_bytes += len(body)
+            self._making_ns = max(self._now_ns() - at_ns, self._making_ns - self._making_ns // 8)
         self._working = False
 
     def _has_room(self) -> bool:

@@ -79,22 +79,31 @@ def test_bodies_go_on_being_made_ahead_after_many_drops(tmp_path: Path, monkeypa
     assert set(bodies._ready) == set(range(100, 105))
 
 
-def test_no_body_is_made_when_a_send_is_near(tmp_path: Path) -> None:
-    """Within a millisecond of the next send the store waits."""
-    plan = plan_of(range(10))
-    clock = Simulation(tmp_path, plan, takes(1)).clock
-    bodies = Bodies(plan, job_of(tmp_path), clock)
-    bodies.next_send_ns = lambda: clock.now_ns() + MS // 2
+@pytest.mark.parametrize(("takes_ns", "near_ns", "far_ns"), [(0, MS // 20, MS // 5), (3 * MS, 5 * MS, 7 * MS)])
+def test_no_body_is_made_when_a_send_is_near(tmp_path: Path, takes_ns: int, near_ns: int, far_ns: int) -> None:
+    """Near is a tenth of a millisecond, or twice as long as a body takes: at 5,000 sends/s there is time between."""
+    clock = Simulation(tmp_path, plan_of(range(10)), takes(1)).clock
+    bodies = Bodies(plan_of(range(10)), job_of(tmp_path), clock)
+    make = bodies._make
+
+    def slowly(row: int) -> bytes:
+        clock.time_ns += takes_ns
+        return make(row)
+
+    bodies._make = slowly  # type: ignore[method-assign]
+    bodies._making_ns = takes_ns
+    bodies.next_send_ns = lambda: clock.now_ns() + near_ns
 
     async def main() -> None:
         bodies.work_ahead()
         for _ in range(5):
             await asyncio.sleep(0)
         assert not bodies._ready
-        bodies.next_send_ns = lambda: clock.now_ns() + 2 * MS
+        bodies.next_send_ns = lambda: clock.now_ns() + far_ns
         while bodies._working:  # noqa: ASYNC110 (the code under test tells nobody)
             await asyncio.sleep(0.001)
         assert len(bodies._ready) == 10
+        assert bodies._making_ns == takes_ns
 
     asyncio.run(main())
 
