@@ -29,8 +29,8 @@ NEAR = 0.55  # of both logarithms: names nearer than that would cover each other
 LEAST_MS = 0.01
 """Smaller errors are drawn here."""
 
-WORKERS = "workers"
-"""The part that has its own conditions: it needs more cores than the others."""
+COMPARED = ("ladder", "costs")
+"""The parts that compare tools, and are of the same hours; each of the others has conditions of its own."""
 
 ERRORS = ("ttft_p50", "ttft_p99", "tpot_p50", "tpot_p99")
 
@@ -244,7 +244,7 @@ def by_workers(lines: Sequence[Line]) -> str:
             [str(many), shown(rate, "g"), shown(rate and alone and rate / alone, ".2f"), valid, shown(off, ".2f")]
         )
     heads = ("workers", "usable rate, requests/s", "times one worker's", "called VALID", "largest TTFT p99 error, ms")
-    return f"{conditions(lines)}\n\n{table(heads, rows)}"
+    return table(heads, rows)
 
 
 def _pair(line: Line, name: str) -> str:
@@ -304,17 +304,19 @@ def _absent(lines: Sequence[Line]) -> str:
     return f" Not measured then: {', '.join(absent)}." if absent else ""
 
 
+ALONE = {"edge": detail, "apart": detail, "modes": by_mode, "workers": by_workers}
+
+
 def written(history: Sequence[Line], page: Path | None) -> str:
     """The newest measurements as Markdown; into `page` and a picture beside it, where one is named."""
-    lines = latest([each for each in history if each["part"] != WORKERS])
+    lines = latest([each for each in history if each["part"] in COMPARED])
     ratios = (f"{name}: {ratio(ladder(lines, mode))}" for name, mode in (("In step", IN_STEP), ("Free", FREE)))
     blocks = {"summary": "\n\n".join((conditions(lines) + _absent(lines), summary(lines), *ratios))}
-    for part in ("ladder", "edge", "apart", "modes"):
-        of_it = [each for each in lines if each["part"] == part]
-        form = by_mode if part == "modes" else detail
-        blocks[part] = form(of_it) if of_it else "Not measured then."
-    of_workers = [each for each in history if each["part"] == WORKERS]  # by another machine, it may be, and another day
-    blocks[WORKERS] = by_workers(latest(of_workers)) if of_workers else "Not measured yet."
+    blocks["ladder"] = detail(each for each in lines if each["part"] == "ladder")
+    for part, form in ALONE.items():
+        of_it = [each for each in history if each["part"] == part]
+        shown_lines = latest(of_it) if of_it else []
+        blocks[part] = f"{conditions(shown_lines)}\n\n{form(shown_lines)}" if of_it else "Not measured yet."
     if page is not None:
         text = page.read_text(encoding="utf-8")
         for name, block in blocks.items():
