@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
-from collections import deque
 from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
@@ -13,6 +12,7 @@ from slobench.clock import EpochClock
 from slobench.errors import UsageError
 from slobench.generate.connection import Address, Connection
 from slobench.generate.deadlines import Deadlines, Timeouts
+from slobench.generate.decoding import Decoding
 from slobench.generate.exchange import Exchange, OnEnd, ReadCounters
 from slobench.generate.idle import Idle
 from slobench.generate.native import make_reader
@@ -28,11 +28,6 @@ from slobench.wire.outcome import Ended
 _FAILED = select.EPOLLERR
 _EVENTS_PER_PASS = 64  # then the event loop looks at its timers and other sockets
 _EVENTS_PER_LOOK = 16  # then a send that is due goes out: reads take some 40 µs, in Python 100
-_SLICE_NS = 500_000
-_GATHER_S = 0.001  # from a read that needs decoding to the decoding of all that came meanwhile
-_QUIET_NS = 1_000_000  # no decoding this close to the next send …
-_BACKLOG_BYTES = 64 * 1024  # … unless this much waits, or …
-_BACKLOG_NS = 5_000_000  # … it waits this long: above 1,000 sends/s no moment is quiet
 _ERROR_CHARS = 500
 
 
@@ -55,9 +50,7 @@ class FastTransport:
     ) -> None:
         """endpoints: by class code; one server, reached in one way, with paths and headers of each class.
 
-        gather: no send waits for a reply's end, so decoding is put off by 1 ms and done of many replies at once.
-
-        One after the other they find their code in the caches; alone, each takes three times as long.
+        gather: no send waits for a reply's end, so those of a millisecond may be decoded together.
         """
         self.next_send_ns = NEVER
         self.send_due: Callable[[], None] = lambda: None
@@ -78,10 +71,7 @@ class FastTransport:
         self._by_fd: dict[int, Connection] = {}
         self._by_index: dict[int, Connection] = {}
         self._idle = Idle(by_session=self._endpoint.connection == "per-session")
-        self._decode_queue: deque[Connection] = deque()
-        self._backlog_bytes = 0
-        self._slice_planned = False
-        self._gather = gather
+        self._decoding = Decoding(self, clock, self._decode_one, gather=gather)
         self._openings: dict[int, Opening] = {}  # by class: of its last reply that did not begin as the one before
 
     async def open(self) -> None:
@@ -197,8 +187,8 @@ class FastTransport:
         else:
             connection.failure = connection.failure or failure
             connection.pending.append((b"", self._now_ns(), 0))
-            self._queue_decode(connection)
-            self._decode_soon()
+            self._decoding.add(connection)
+            self._decoding.soon()
 
     def _forget(self, connection: Connection) -> None:
         if connection.exchange is not None:
@@ -212,7 +202,7 @@ class FastTransport:
             connection.end_plain(self._plain)
         self._epoll.unregister(connection.fd)
         self._idle.remove(connection)
-        self._backlog_bytes -= sum(len(data) for data, _, _ in connection.pending)
+        self._decoding.nbytes -= sum(len(data) for data, _, _ in connection.pending)
         connection.close()
 
     def _release(self, connection: Connection) -> None:
@@ -230,21 +220,9 @@ class FastTransport:
         while left > 0:
             self._read()
             left -= self._plain.ready
-            if self._plain.ready < _EVENTS_PER_LOOK or self._is_overdue():
+            if self._plain.ready < _EVENTS_PER_LOOK or self._decoding.is_overdue():
                 break
-        if self._decode_queue and not self._slice_planned:
-            self._slice_planned = True
-            if self._gather:
-                self._loop.call_later(_GATHER_S, self._decode_slice)
-            else:
-                self._decode_slice()
-
-    def _is_overdue(self) -> bool:
-        """Send what is due; whether more of it is, which goes out when the sockets were served."""
-        if self.next_send_ns > self._now_ns():
-            return False
-        self.send_due()
-        return self.next_send_ns <= self._now_ns()
+        self._decoding.plan()
 
     def _read(self) -> None:
         by_fd = self._by_fd
@@ -258,42 +236,13 @@ class FastTransport:
             if events & READABLE and not (connection.connecting and events & _FAILED):
                 if connection.is_plain:
                     connection.end_plain(self._plain)
-                    self._backlog_bytes += connection.hand_up(ready)
+                    self._decoding.nbytes += connection.hand_up(ready)
                 else:
-                    self._backlog_bytes += connection.receive()
+                    self._decoding.nbytes += connection.receive()
                 if not connection.decode_queued and connection.pending:
-                    self._queue_decode(connection)
+                    self._decoding.add(connection)
             if connection.wants_write or connection.connecting:
                 self._advance(connection)
-
-    def _queue_decode(self, connection: Connection) -> None:
-        """Decode what is pending: when the sockets that are ready were read, or soon."""
-        if not connection.decode_queued:
-            connection.decode_queued = True
-            self._decode_queue.append(connection)
-
-    def _decode_soon(self) -> None:
-        if not self._slice_planned:
-            self._slice_planned = True
-            self._loop.call_soon(self._decode_slice)
-
-    def _decode_slice(self) -> None:
-        now_ns, queue, decode_one = self._now_ns, self._decode_queue, self._decode_one
-        start_ns = now_ns()
-        while queue:
-            at_ns, waiting = now_ns(), queue[0].pending
-            behind = self._backlog_bytes > _BACKLOG_BYTES or (waiting and at_ns - waiting[0][1] > _BACKLOG_NS)
-            if not behind and self.next_send_ns - at_ns < _QUIET_NS:
-                self._loop.call_later(0.001, self._decode_slice)  # after the send, whose own work comes first
-                return
-            if at_ns - start_ns > _SLICE_NS or self._is_overdue():
-                self._loop.call_soon(self._decode_slice)
-                return
-            connection = queue.popleft()
-            connection.decode_queued = False
-            while connection.pending:
-                decode_one(connection)
-        self._slice_planned = False
 
     def _decode_one(self, connection: Connection) -> None:
         exchange = connection.exchange
@@ -301,7 +250,7 @@ class FastTransport:
             self._drop(connection)
             return
         read = connection.pending.pop(0)
-        self._backlog_bytes -= len(read[0])
+        self._decoding.nbytes -= len(read[0])
         ended = connection.decode(*read)
         if ended is None:
             if not connection.pending:

@@ -138,12 +138,12 @@ def sends_between(transport: FastTransport, done: list[Exchange]) -> list[int]:
 async def twelve_ends_wait(transport: FastTransport) -> None:
     """Send twelve requests, and return when all of their replies are there and none is decoded."""
     await transport.open()
-    transport._slice_planned = True  # as if it were: they gather
+    transport._decoding._planned = True  # as if it were: they gather
     for index in range(12):
         reply = Reply(index=index, api="completions", stream=True, due_tokens=None, chunks=Rows())  # type: ignore[arg-type]
         now_ns = transport._now_ns()
         transport.start(Exchange(index, index, now_ns, now_ns, b'{"prompt":[1],"max_tokens":2}', reply))
-    while sum(b"[DONE]" in read[0] for each in transport._decode_queue for read in each.pending) < 12:  # noqa: ASYNC110
+    while sum(b"[DONE]" in read[0] for each in transport._decoding._queue for read in each.pending) < 12:  # noqa: ASYNC110
         await asyncio.sleep(0.001)
 
 
@@ -156,7 +156,7 @@ def test_a_send_that_falls_due_goes_out_before_the_next_reply_is_decoded() -> No
         transport = FastTransport((endpoint,), MonotonicClock(), done.append, "test", ReadCounters(), gather=True)
         sent_after = sends_between(transport, done)
         await twelve_ends_wait(transport)
-        transport._decode_slice()
+        transport._decoding._slice()
         while len(done) < 12:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         await transport.close()
