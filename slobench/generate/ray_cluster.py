@@ -48,16 +48,25 @@ def join(asked: OnRay) -> bool:
     try:
         with _own_signals():
             _silence()
-            ray.init(address=where, log_to_driver=False, logging_level=logging.CRITICAL)
+            _init(ray, where)
     except ImportError as error:  # Ray Client is an extra of its own
         raise UsageError(_INSTALL) from error
     except Exception as error:
-        why = str(error).strip().partition("\n")[0]
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        why = f"{lines[0]} {lines[-1].strip()}" if lines[0].endswith(":") and len(lines) > 1 else lines[0]
         raise UsageError(
             f"cannot join a Ray cluster at {where}: {why}\n"
             f"  expected  a running one of the same Python and Ray: {_START}; else RAY_ADDRESS or ray://HOST:10001"
         ) from error
     return True
+
+
+def _init(ray: ModuleType, where: str) -> None:
+    with suppress(ConnectionAbortedError):
+        ray.init(address=where, log_to_driver=False, logging_level=logging.CRITICAL)
+        return
+    # Ray Client starts a server for each driver, which may die as it forks beside gRPC's threads; the next is another.
+    ray.init(address=where, log_to_driver=False, logging_level=logging.CRITICAL)
 
 
 def _silence() -> None:

@@ -59,6 +59,30 @@ def test_without_a_cluster_it_says_how_to_start_one(monkeypatch: pytest.MonkeyPa
         join(OnRay())
 
 
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_server_that_dies_as_it_starts_is_tried_once_more(monkeypatch: pytest.MonkeyPatch, failures: int) -> None:
+    """Ray Client starts one for each driver; what it says at last is told, not that there was a failure."""
+    import ray
+
+    tried: list[object] = []
+
+    def init(**settings: object) -> None:
+        tried.append(settings["address"])
+        if len(tried) <= failures:
+            raise ConnectionAbortedError("Initialization failure from server:\nTraceback:\n  RuntimeError: no server")
+
+    monkeypatch.setattr(ray, "init", init)
+    there = OnRay(address="ray://head:10001")
+    if failures == 1:
+        assert join(there)
+    else:
+        with pytest.raises(
+            UsageError, match="ray://head:10001: Initialization failure from server: RuntimeError: no s"
+        ):
+            join(there)
+    assert tried == ["ray://head:10001"] * 2
+
+
 @pytest.mark.parametrize(
     ("said", "worded"),
     [
