@@ -55,7 +55,7 @@ class Bodies:
             self._taken[:] = ((plan.turn if plan.scheduled_ns is None else plan.after) != 0).tobytes()
         self._began = self._working = False
         self._exhausted = False
-        self._making_ns = 0  # about the longest that one of the last took
+        self._making_ns = 0  # about the longest that one took; less with each wait: it may have been a stop
         self.next_send_ns: Callable[[], int] = lambda: NEVER
 
     def replace_rows(self, plan: Plan, forgotten: int) -> None:
@@ -103,6 +103,7 @@ class Bodies:
         while self._has_room():
             at_ns = self._now_ns()
             if self.next_send_ns() - at_ns < max(_QUIET_NS, 2 * self._making_ns):
+                self._making_ns -= self._making_ns // 32
                 loop.call_later(0.001, self._slice)
                 return
             if at_ns - start_ns > _SLICE_NS:

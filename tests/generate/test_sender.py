@@ -108,6 +108,22 @@ def test_no_body_is_made_when_a_send_is_near(tmp_path: Path, takes_ns: int, near
     asyncio.run(main())
 
 
+def test_a_stop_while_a_body_is_made_does_not_end_the_making_ahead(tmp_path: Path) -> None:
+    """It looked as if a body took ten seconds, and no gap is as long as that."""
+    clock = Simulation(tmp_path, plan_of(range(10)), takes(1)).clock
+    bodies = Bodies(plan_of(range(10)), job_of(tmp_path), clock)
+    bodies._making_ns = 10 * S
+    bodies.next_send_ns = lambda: clock.now_ns() + MS
+
+    async def main() -> None:
+        bodies.work_ahead()
+        while bodies._working:  # noqa: ASYNC110 (the code under test tells nobody)
+            await asyncio.sleep(0.001)
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+    assert len(bodies._ready) == 10
+
+
 def test_secrets_of_headers_never_reach_a_record(tmp_path: Path) -> None:
     """A server that echoes the key in its error gets it recorded as stars, whole or its word alone."""
     endpoint = Endpoint(
