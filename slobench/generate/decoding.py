@@ -36,8 +36,8 @@ class Decoding:
         self._queue: deque[Connection] = deque()
         self._planned = False
 
-    def is_overdue(self) -> bool:
-        """Send what is due; whether more of it is, which goes out when the sockets were served."""
+    def give_way(self) -> bool:
+        """Let what is due be sent first; whether more of it is, which goes out when the sockets were served."""
         transport = self._transport
         if transport.next_send_ns > self._now_ns():
             return False
@@ -74,7 +74,7 @@ class Decoding:
             if not behind and self._transport.next_send_ns - at_ns < _QUIET_NS:
                 loop.call_later(0.001, self._slice)  # after the send, whose own work comes first
                 return
-            if at_ns - start_ns > _SLICE_NS or self.is_overdue():
+            if at_ns - start_ns > _SLICE_NS or self.give_way():
                 loop.call_soon(self._slice)
                 return
             connection = queue.popleft()

@@ -220,7 +220,7 @@ class FastTransport:
         while left > 0:
             self._read()
             left -= self._plain.ready
-            if self._plain.ready < _EVENTS_PER_LOOK or self._decoding.is_overdue():
+            if self._plain.ready < _EVENTS_PER_LOOK or self._decoding.give_way():
                 break
         self._decoding.plan()
 
