@@ -449,16 +449,22 @@ def test_the_time_of_a_plain_read_is_the_kernels(kind: Kind) -> None:
     assert made.counters.clock_steps == 0
 
 
-@built
 @pytest.mark.parametrize("step_ns", [-S, -3600 * S, 6 * S, 3600 * S], ids=["-1 s", "-1 h", "+6 s", "+1 h"])
-def test_t47_a_step_of_the_wall_clock_changes_no_time_of_the_native_reader(step_ns: int) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_t47_a_step_of_the_wall_clock_changes_no_time_of_a_reader(
+    kind: Kind, step_ns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A stamp from before the step is not believable: user time, no lag, and the step is counted."""
     event = chunk(SPEAKS["completions"].text(" tok"))
-    with line("native") as made:
+    with line(kind) as made:
         for piece in (head(), event):
             made.server.sendall(piece)
             made.step()
-        made.reader.wall_step_ns = step_ns  # type: ignore[attr-defined]  # the native reader's own
+        if kind == "native":
+            made.reader.wall_step_ns = step_ns  # type: ignore[attr-defined]  # its own
+        else:
+            wall_ns = time.time_ns
+            monkeypatch.setattr(time, "time_ns", lambda: wall_ns() + step_ns)
         made.server.sendall(event)
         before_ns = time.monotonic_ns()
         made.step()
