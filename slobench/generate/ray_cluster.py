@@ -16,6 +16,7 @@ from slobench.config.workers import OnRay
 from slobench.errors import UsageError
 
 _INSTALL = "--workers ray needs Ray\n  expected  pip install 'slobench[ray]'"
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _START = "ray start --head on one host and `ray start --address=HOST:6379` on the others"
 
 
@@ -52,10 +53,8 @@ def join(asked: OnRay) -> bool:
     except ImportError as error:  # Ray Client is an extra of its own
         raise UsageError(_INSTALL) from error
     except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        why = f"{lines[0]} {lines[-1].strip()}" if lines[0].endswith(":") and len(lines) > 1 else lines[0]
         raise UsageError(
-            f"cannot join a Ray cluster at {where}: {why}\n"
+            f"cannot join a Ray cluster at {where}: {_on_one_line(error) or type(error).__name__}\n"
             f"  expected  a running one of the same Python and Ray: {_START}; else RAY_ADDRESS or ray://HOST:10001"
         ) from error
     return True
@@ -138,5 +137,15 @@ def why_gone(error: BaseException) -> str:
         return "slobench is not installed on its node: pip install 'slobench[ray]' there, as here"
     if re.search(r"node (died|has died|is dead|was dead|has been marked dead)", text):
         return "its node died"
-    first = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    return f"its Ray actor ended: {first}" if first else "its Ray actor ended"
+    told = _on_one_line(error)
+    return f"its Ray actor ended: {told}" if told else "its Ray actor ended"
+
+
+def _on_one_line(error: BaseException) -> str:
+    """What Ray says first, or at last where a traceback stands between: the exception of the other side."""
+    lines = [line.strip() for line in _COLOURS.sub("", str(error)).splitlines() if line.strip()]
+    if not lines:
+        return ""
+    if lines[0].startswith("ray::"):
+        return lines[-1]
+    return f"{lines[0]} {lines[-1]}" if lines[0].endswith(":") and len(lines) > 1 else lines[0]

@@ -68,6 +68,7 @@ class RemoteWorker:
         self._folder = Path(tempfile.mkdtemp(prefix="slobench-"))
         self._events: list[tuple[str, dict[str, Any]]] = []
         self._process: subprocess.Popen[bytes] | None = None
+        self._asked: frozenset[str] = frozenset()  # counter files, at the last poll
         self._worker = 0
 
     def begin(self, worker: int, connections: int) -> Facts | str:
@@ -107,9 +108,10 @@ class RemoteWorker:
         counted = {name: self._part(name, start, size) for name, (start, size) in blocks.items()}
         closed = (self._folder / f"w{self._worker}.closed").exists()
         files, more = self._grown(have)
-        for path in self._folder.glob("counts-*"):
-            if path.name not in blocks:  # of a probe that has ended
-                path.unlink()
+        # Of probes that have ended. What was never asked for is of one to come: it is put here before the parent asks.
+        for name in self._asked - blocks.keys():
+            (self._folder / name).unlink()
+        self._asked = frozenset(blocks)
         return Polled(events, counted, files, more, closed)
 
     def kill(self) -> None:

@@ -90,6 +90,10 @@ def test_a_server_that_dies_as_it_starts_is_tried_once_more(monkeypatch: pytest.
         ("The actor died because its node has died.\nNode Id: 1", "its node died"),
         ("The actor is dead because its owner\n its node was dead ", "its node died"),
         ("The worker was killed\nby hand", "its Ray actor ended: The worker was killed"),
+        (
+            '\x1b[36mray::RemoteWorker.poll()\x1b[39m (pid=3, ip=192.0.2.2)\n  File "x.py", line 1\nOSError: no space\n',
+            "its Ray actor ended: OSError: no space",
+        ),
         ("", "its Ray actor ended"),
     ],
 )
@@ -126,6 +130,19 @@ def test_what_has_grown_is_handed_on_in_bounded_pieces(tmp_path: Path) -> None:
     finally:
         worker.close()
     assert not folder.exists()
+
+
+def test_counts_of_a_probe_to_come_stay_until_they_were_asked_for() -> None:
+    """A file is put there before the parent asks for it, and a poll from before may come in between."""
+    worker = RemoteWorker()
+    try:
+        worker.put("counts-0001.bin", b"0123456789")
+        assert worker.poll({}, {}).blocks == {}
+        assert worker.poll({}, {"counts-0001.bin": (2, 3)}).blocks == {"counts-0001.bin": b"234"}
+        worker.poll({}, {})
+        assert not (worker._folder / "counts-0001.bin").exists()
+    finally:
+        worker.close()
 
 
 def test_processes_of_one_host_share_a_network() -> None:
